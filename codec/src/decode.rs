@@ -1,0 +1,259 @@
+//! Frames in: found in received bytes where they lie.
+//!
+//! Between the ring and the session on the path of a call. A frame that lies whole in the input
+//! is given as a range of it; a frame that is cut is copied once, into a buffer that the
+//! transport gives. The declared length is checked against the limit before such a buffer is
+//! asked for, and a buffer grows with the bytes received, never with the length declared.
+
+use core::ops::Range;
+
+use rkyv::util::AlignedVec;
+
+use crate::{
+    header::{Header, Kind},
+    hello::Hello,
+    limits::{FRAME_ALIGN, HEADER_LEN},
+    session::SessionError,
+};
+
+/// Finds frames in a stream of bytes that arrives in pieces of any size.
+///
+/// Call [`next`](Self::next) with a piece until it answers [`Step::More`], then with the piece
+/// that follows it in the stream. How much of a piece was consumed is counted in `at`, the
+/// caller's variable, so that the caller keeps the piece and its memory.
+///
+/// A transport that would rather receive the rest of a large frame where it belongs than have it
+/// copied takes the cut frame out ([`take_partial`](Self::take_partial)) between two pieces.
+///
+/// The first frame of a stream is a HELLO (or a GOAWAY), and what a HELLO's header says is checked
+/// before its body is there: a peer that is not known yet cannot have more kept than the longest
+/// HELLO.
+///
+/// Invariant: `head_len > 0` and `partial` being there exclude each other; either is the start of
+/// one frame and fewer bytes than all of it, and the next byte of input continues it.
+#[derive(Debug)]
+pub struct Decoder<B> {
+    frame_len_max: u32,
+    /// Whether the header of a HELLO was accepted.
+    has_begun: bool,
+    /// The start of a header that is cut.
+    head: [u8; HEADER_LEN],
+    head_len: usize,
+    partial: Option<Partial<B>>,
+}
+
+/// What the decoder found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<B> {
+    /// A frame lies whole in the input; its body is this range of it.
+    InPlace {
+        /// The frame's header.
+        header: Header,
+        /// Where the body lies in the input.
+        body: Range<usize>,
+    },
+    /// A frame that was cut is complete.
+    Assembled(Partial<B>),
+    /// The input is used up; what was left of it is kept.
+    More,
+}
+
+/// A frame whose header is known and whose bytes were copied out of the input.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Partial<B> {
+    /// The frame's header.
+    pub header: Header,
+    /// The frame's bytes so far, from the header on.
+    pub buffer: B,
+}
+
+/// Where a cut frame is put together: aligned to 16 bytes and filled from the front.
+pub trait FrameBuffer {
+    /// Appends bytes. Never called beyond the frame's length.
+    fn append(&mut self, bytes: &[u8]);
+
+    /// What was appended so far.
+    fn filled(&self) -> &[u8];
+}
+
+impl<B: FrameBuffer> Decoder<B> {
+    /// A decoder that refuses frames longer than `frame_len_max` bytes.
+    pub fn new(frame_len_max: u32) -> Self {
+        Self {
+            frame_len_max,
+            has_begun: false,
+            head: [0; HEADER_LEN],
+            head_len: 0,
+            partial: None,
+        }
+    }
+
+    /// Finds the next frame in `input[*at..]` and moves `at` past what was consumed.
+    ///
+    /// `take` gives a buffer for a frame of the length it is told, and is called for a frame that
+    /// is cut.
+    ///
+    /// # Errors
+    ///
+    /// Where the bytes are no frame, one longer than the limit, a HELLO of no common version, or
+    /// where the stream does not begin with a HELLO. The stream cannot be read further.
+    #[inline]
+    pub fn next(
+        &mut self,
+        input: &[u8],
+        at: &mut usize,
+        take: impl FnOnce(usize) -> B,
+    ) -> Result<Step<B>, SessionError> {
+        if self.head_len > 0 || self.partial.is_some() {
+            return self.next_cut(input, at, take);
+        }
+        let rest = &input[*at..];
+        let Some(bytes) = rest.first_chunk() else {
+            self.keep_head(rest, at);
+            return Ok(Step::More);
+        };
+        let header = self.check(bytes)?;
+        let frame_len = header.frame_len() as usize;
+        if frame_len > rest.len() {
+            return Ok(self.assemble(header, take(frame_len), input, at));
+        }
+        let body = *at + HEADER_LEN;
+        *at += frame_len;
+        // The body is shorter than its frame, which was compared with the input.
+        Ok(Step::InPlace {
+            header,
+            body: body..body + header.body_len as usize,
+        })
+    }
+
+    /// The header that `bytes` begin with, if they hold all of it. For a transport that receives
+    /// a frame where it belongs from its first byte on.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub fn header_of(&mut self, bytes: &[u8]) -> Result<Option<Header>, SessionError> {
+        bytes
+            .first_chunk()
+            .map(|bytes| self.check(bytes))
+            .transpose()
+    }
+
+    /// The frame that is cut, if its header is complete.
+    pub fn partial(&self) -> Option<&Partial<B>> {
+        self.partial.as_ref()
+    }
+
+    /// Takes the cut frame out; the caller receives the rest of it elsewhere, and the next input
+    /// begins after it.
+    pub fn take_partial(&mut self) -> Option<Partial<B>> {
+        self.partial.take()
+    }
+
+    /// Whether the input so far ended between two frames.
+    pub fn is_between_frames(&self) -> bool {
+        self.head_len == 0 && self.partial.is_none()
+    }
+
+    /// Parses a header and compares the length it declares with the limit.
+    #[inline]
+    fn check(&mut self, bytes: &[u8; HEADER_LEN]) -> Result<Header, SessionError> {
+        let header = Header::parse(bytes)?;
+        if !self.has_begun || header.kind == Kind::Hello {
+            self.check_first(&header)?;
+        }
+        if header.frame_len() > u64::from(self.frame_len_max) {
+            return Err(SessionError::FrameTooLong {
+                frame_len: header.frame_len(),
+                frame_len_max: self.frame_len_max,
+            });
+        }
+        Ok(header)
+    }
+
+    /// Checks the header of a first frame, or of a HELLO that is none.
+    #[cold]
+    fn check_first(&mut self, header: &Header) -> Result<(), SessionError> {
+        match header.kind {
+            Kind::Hello => {
+                Hello::check_header(header)?;
+                self.has_begun = true;
+                Ok(())
+            }
+            // A side that does not open the connection may say why.
+            Kind::GoAway => Ok(()),
+            kind => Err(SessionError::Unexpected {
+                kind,
+                why: "a connection begins with HELLO",
+            }),
+        }
+    }
+
+    /// Goes on with a frame whose first bytes came in an earlier input.
+    fn next_cut(
+        &mut self,
+        input: &[u8],
+        at: &mut usize,
+        take: impl FnOnce(usize) -> B,
+    ) -> Result<Step<B>, SessionError> {
+        if let Some(Partial { header, buffer }) = self.partial.take() {
+            return Ok(self.assemble(header, buffer, input, at));
+        }
+        self.keep_head(&input[*at..], at);
+        if self.head_len < HEADER_LEN {
+            return Ok(Step::More);
+        }
+        // A header that is refused stays, so that it is refused again and nothing after it read.
+        let head = self.head;
+        let header = self.check(&head)?;
+        self.head_len = 0;
+        let mut buffer = take(header.frame_len() as usize);
+        buffer.append(&head);
+        Ok(self.assemble(header, buffer, input, at))
+    }
+
+    /// Copies what the input has of a frame; keeps the frame where that is not all of it.
+    fn assemble(&mut self, header: Header, mut buffer: B, input: &[u8], at: &mut usize) -> Step<B> {
+        let rest = &input[*at..];
+        let missing = header.frame_len() as usize - buffer.filled().len();
+        let copied = rest.len().min(missing);
+        buffer.append(&rest[..copied]);
+        *at += copied;
+        let partial = Partial { header, buffer };
+        if copied == missing {
+            return Step::Assembled(partial);
+        }
+        self.partial = Some(partial);
+        Step::More
+    }
+
+    /// Copies as much of a header as there is.
+    fn keep_head(&mut self, rest: &[u8], at: &mut usize) {
+        let copied = rest.len().min(HEADER_LEN - self.head_len);
+        self.head[self.head_len..self.head_len + copied].copy_from_slice(&rest[..copied]);
+        self.head_len += copied;
+        *at += copied;
+    }
+}
+
+impl<B: FrameBuffer> Partial<B> {
+    /// The body, once the frame is complete.
+    pub fn body(&self) -> &[u8] {
+        &self.buffer.filled()[self.body_range()]
+    }
+
+    /// Where the body lies in the buffer.
+    pub fn body_range(&self) -> Range<usize> {
+        HEADER_LEN..HEADER_LEN + self.header.body_len as usize
+    }
+}
+
+impl FrameBuffer for AlignedVec<FRAME_ALIGN> {
+    fn append(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn filled(&self) -> &[u8] {
+        self
+    }
+}

@@ -1,0 +1,165 @@
+//! Frames out: a message is encoded straight into the bytes that will be sent.
+//!
+//! Last on the path of a call inside this crate. A frame is whole or absent in the output, its
+//! padding is zero, and no byte of an earlier frame is left in it.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use rkyv::{
+    rancor::{Fallible, Source, Strategy, Trace},
+    ser::{
+        Positional, Serializer, Writer,
+        allocator::{Arena, ArenaHandle},
+    },
+};
+
+use crate::{
+    header::Header,
+    limits::{FRAME_ALIGN, FRAME_LEN_MAX_CEILING, HEADER_LEN},
+    message::Message,
+};
+
+/// The serializer that [`Message`]s are encoded by: into a frame, with an arena for the working
+/// memory of nested parts.
+pub type Encoder<'a> = Strategy<Serializer<FrameWriter<'a>, ArenaHandle<'a>, ()>, EncodeError>;
+
+/// Working memory for encoding, kept between messages so that none is allocated in steady state.
+#[derive(Default)]
+pub struct Scratch(Arena);
+
+/// Appends one frame to the bytes to be sent.
+///
+/// Positions, and with them alignment, count from the start of the body, which is where the
+/// receiver's alignment begins.
+pub struct FrameWriter<'a> {
+    out: &'a mut Vec<u8>,
+    body_start: usize,
+    body_len_max: usize,
+}
+
+/// Why a message could not be encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The frame would be longer than the receiver accepts.
+    #[error("message does not fit into a body of {body_len_max} bytes, the most the peer accepts")]
+    TooLong {
+        /// Longest body that the receiver accepts, in bytes.
+        body_len_max: usize,
+    },
+    /// The message's own serialization failed.
+    #[error("message cannot be serialized")]
+    Serialize,
+}
+
+/// Appends a frame that carries `message`; `header.body_len` is filled in.
+///
+/// # Errors
+///
+/// Where the message is too long for `frame_len_max` or cannot be serialized; `out` is then as
+/// it was before.
+#[inline]
+pub(crate) fn encode_message<T: Message>(
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+    header: Header,
+    message: &T,
+    frame_len_max: u32,
+) -> Result<(), EncodeError> {
+    let frame_start = out.len();
+    out.extend_from_slice(&[0; HEADER_LEN]);
+    let writer = FrameWriter {
+        out,
+        body_start: frame_start + HEADER_LEN,
+        body_len_max: body_len_max(frame_len_max),
+    };
+    let mut serializer = Serializer::new(writer, scratch.0.acquire(), ());
+    let outcome = rkyv::api::serialize_using::<_, EncodeError>(message, &mut serializer);
+    let out = serializer.into_writer().out;
+    match outcome {
+        Ok(_) => {
+            finish(out, frame_start, header);
+            Ok(())
+        }
+        Err(error) => {
+            out.truncate(frame_start);
+            Err(error)
+        }
+    }
+}
+
+/// Longest body that fits into a frame with its header and padding.
+#[inline]
+fn body_len_max(frame_len_max: u32) -> usize {
+    // More than the ceiling cannot be addressed inside an archive, whatever a peer would accept.
+    let frame_len_max = frame_len_max.min(FRAME_LEN_MAX_CEILING) as usize;
+    (frame_len_max - frame_len_max % FRAME_ALIGN).saturating_sub(HEADER_LEN)
+}
+
+/// Appends a frame whose body is bytes as they are.
+pub(crate) fn encode_bytes(out: &mut Vec<u8>, header: Header, body: &[u8]) {
+    let frame_start = out.len();
+    out.extend_from_slice(&[0; HEADER_LEN]);
+    out.extend_from_slice(body);
+    finish(out, frame_start, header);
+}
+
+/// Writes the header over its place and pads the frame with zeros.
+#[inline]
+fn finish(out: &mut Vec<u8>, frame_start: usize, header: Header) {
+    let body_len = out.len() - frame_start - HEADER_LEN;
+    // Bodies are bounded by frame_len_max, a u32.
+    let header = Header {
+        body_len: body_len as u32,
+        ..header
+    };
+    out[frame_start..frame_start + HEADER_LEN].copy_from_slice(&header.encode());
+    let padding = body_len.next_multiple_of(FRAME_ALIGN) - body_len;
+    out.extend_from_slice(&[0; FRAME_ALIGN][..padding]);
+}
+
+impl Positional for FrameWriter<'_> {
+    #[inline]
+    fn pos(&self) -> usize {
+        self.out.len() - self.body_start
+    }
+}
+
+impl Fallible for FrameWriter<'_> {
+    type Error = EncodeError;
+}
+
+impl Writer<EncodeError> for FrameWriter<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        if bytes.len() > self.body_len_max - self.pos() {
+            return Err(EncodeError::TooLong {
+                body_len_max: self.body_len_max,
+            });
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Trace for EncodeError {
+    fn trace<R>(self, _: R) -> Self
+    where
+        R: fmt::Debug + fmt::Display + Send + Sync + 'static,
+    {
+        self
+    }
+}
+
+impl Source for EncodeError {
+    fn new<T: core::error::Error + Send + Sync + 'static>(_: T) -> Self {
+        Self::Serialize
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scratch")
+    }
+}

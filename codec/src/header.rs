@@ -1,0 +1,288 @@
+//! The 32 bytes that open every frame.
+//!
+//! First on the path of a frame: bytes become a [`Header`] here or are refused. It never looks
+//! past its 32 bytes, and it allocates nothing.
+
+use core::fmt;
+
+use crate::limits::{FRAME_ALIGN, HEADER_LEN, STATUS_MESSAGE_LEN_MAX};
+
+/// The first eight bytes a peer's HELLO carries in place of a call id: `ringcall` in ASCII.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"ringcall");
+
+/// Oldest version of the wire format that this crate speaks.
+pub const VERSION_MIN: u16 = 1;
+
+/// Newest version of the wire format that this crate speaks.
+pub const VERSION_MAX: u16 = 1;
+
+/// What a frame is. The numbers 4 to 9 are assigned in `docs/wire.md` and not spoken by
+/// version 1 without a feature that brings them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Opens a connection, once in each direction, before anything else.
+    Hello = 1,
+    /// A call: the body is the method's request.
+    Request = 2,
+    /// The one outcome of a call: the body is the reply, or the text of a status.
+    Response = 3,
+    /// The last frame of a connection: the body is the reason.
+    GoAway = 10,
+}
+
+/// Bits that qualify a frame; bits without a name are errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u8);
+
+/// A call on one connection: a slot of the caller's call table and the generation of its use.
+///
+/// Written `slot | generation << 32`. A generation is at least 1, and each use of a slot has a
+/// later one (modulo 2³²), so a stale reply never reaches a later call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId(pub u64);
+
+/// A frame's header, parsed. Field by field it is the table of `docs/wire.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Exact length of the body in bytes, without padding.
+    pub body_len: u32,
+    /// What the frame is.
+    pub kind: Kind,
+    /// Bits that qualify it.
+    pub flags: Flags,
+    /// The call it belongs to; [`MAGIC`] in a HELLO; zero in a GOAWAY.
+    pub call: CallId,
+    /// REQUEST: the method's id. RESPONSE and GOAWAY: a status code. HELLO: the version range.
+    pub code: u32,
+    /// RESPONSE: how long the server held the call, in microseconds, or zero where it did not
+    /// measure. Other kinds: zero.
+    pub time_us: u32,
+    /// RESPONSE: calls in flight on the answering connection. Other kinds: zero.
+    pub aux: u32,
+}
+
+/// Why 32 bytes are not a header. Each is the end of the connection: the stream has no next
+/// frame that could be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The kind is none that this version knows.
+    #[error("frame of unknown kind {0}")]
+    UnknownKind(u8),
+    /// A flag is set that this kind of frame does not have.
+    #[error("flags {flags:#04x} hold bits that are reserved in a {kind} frame")]
+    ReservedFlags {
+        /// The flags as received.
+        flags: u8,
+        /// The frame's kind.
+        kind: Kind,
+    },
+    /// A field that must be zero is not.
+    #[error("reserved field `{0}` is not zero")]
+    ReservedField(&'static str),
+    /// The text of a status is longer than one may be.
+    #[error("status of {body_len} bytes in a {kind} frame, the limit is {STATUS_MESSAGE_LEN_MAX}")]
+    StatusTooLong {
+        /// Length of the body in bytes.
+        body_len: u32,
+        /// The frame's kind.
+        kind: Kind,
+    },
+    /// The connection did not begin with a HELLO.
+    #[error("not a ringcall peer: wrong magic {0:#018x}")]
+    WrongMagic(u64),
+}
+
+impl Header {
+    /// Parses a header.
+    ///
+    /// # Errors
+    ///
+    /// Where the kind is unknown, reserved bits or fields are set, or a status is too long.
+    #[inline]
+    pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
+        let low = u64_at(bytes, 0);
+        let kind = Kind::from_u8((low >> 48) as u8)?;
+        let flags = (low >> 56) as u8;
+        let call = u64_at(bytes, 8);
+        if kind == Kind::Hello && call != MAGIC {
+            return Err(HeaderError::WrongMagic(call));
+        }
+        if flags & !kind.flags_known() != 0 {
+            return Err(HeaderError::ReservedFlags { flags, kind });
+        }
+        if (low >> 32) as u16 != 0 {
+            return Err(HeaderError::ReservedField("meta_len"));
+        }
+        let code_time = u64_at(bytes, 16);
+        let aux_check = u64_at(bytes, 24);
+        if aux_check >> 32 != 0 {
+            return Err(HeaderError::ReservedField("check"));
+        }
+        let header = Self {
+            body_len: low as u32,
+            kind,
+            flags: Flags(flags),
+            call: CallId(call),
+            code: code_time as u32,
+            time_us: (code_time >> 32) as u32,
+            aux: aux_check as u32,
+        };
+        match kind {
+            Kind::Response if header.code == 0 => header.check_reply()?,
+            Kind::Response => header.check_status()?,
+            Kind::Request => header.check_times()?,
+            Kind::Hello | Kind::GoAway => header.check_rare()?,
+        }
+        Ok(header)
+    }
+
+    /// A reply is the work of a handler, so it cannot say that none ran.
+    #[inline]
+    fn check_reply(&self) -> Result<(), HeaderError> {
+        if self.flags.contains(Flags::NOT_EXECUTED) {
+            return Err(HeaderError::ReservedFlags {
+                flags: self.flags.0,
+                kind: self.kind,
+            });
+        }
+        Ok(())
+    }
+
+    /// The body of a status is a text of bounded length.
+    #[inline]
+    fn check_status(&self) -> Result<(), HeaderError> {
+        if self.body_len as usize > STATUS_MESSAGE_LEN_MAX {
+            return Err(HeaderError::StatusTooLong {
+                body_len: self.body_len,
+                kind: self.kind,
+            });
+        }
+        Ok(())
+    }
+
+    /// The fields that only a RESPONSE has.
+    #[inline]
+    fn check_times(&self) -> Result<(), HeaderError> {
+        if self.time_us != 0 {
+            return Err(HeaderError::ReservedField("time_us"));
+        }
+        if self.aux != 0 {
+            return Err(HeaderError::ReservedField("aux"));
+        }
+        Ok(())
+    }
+
+    /// The kinds that belong to no call.
+    #[cold]
+    fn check_rare(&self) -> Result<(), HeaderError> {
+        self.check_times()?;
+        if self.kind == Kind::GoAway {
+            if self.call != CallId(0) {
+                return Err(HeaderError::ReservedField("call_id"));
+            }
+            self.check_status()?;
+        }
+        Ok(())
+    }
+
+    /// The 32 bytes of this header.
+    #[inline]
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let low =
+            u64::from(self.body_len) | (self.kind as u64) << 48 | u64::from(self.flags.0) << 56;
+        let mut bytes = [0; HEADER_LEN];
+        bytes[0..8].copy_from_slice(&low.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.call.0.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.code.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.time_us.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.aux.to_le_bytes());
+        bytes
+    }
+
+    /// Length of the whole frame in bytes: header, body and padding.
+    #[inline]
+    pub fn frame_len(&self) -> u64 {
+        (HEADER_LEN as u64 + u64::from(self.body_len)).next_multiple_of(FRAME_ALIGN as u64)
+    }
+}
+
+impl Kind {
+    #[inline]
+    fn from_u8(kind: u8) -> Result<Self, HeaderError> {
+        match kind {
+            1 => Ok(Self::Hello),
+            2 => Ok(Self::Request),
+            3 => Ok(Self::Response),
+            10 => Ok(Self::GoAway),
+            other => Err(HeaderError::UnknownKind(other)),
+        }
+    }
+
+    #[inline]
+    fn flags_known(self) -> u8 {
+        match self {
+            Self::Response => Flags::NOT_EXECUTED.0,
+            Self::Hello | Self::Request | Self::GoAway => 0,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hello => "HELLO",
+            Self::Request => "REQUEST",
+            Self::Response => "RESPONSE",
+            Self::GoAway => "GOAWAY",
+        })
+    }
+}
+
+impl Flags {
+    /// No bit set.
+    pub const NONE: Self = Self(0);
+
+    /// RESPONSE: the handler did not run, so the call can be made again without harm.
+    pub const NOT_EXECUTED: Self = Self(0x02);
+
+    /// Whether every bit of `other` is set.
+    #[inline]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl CallId {
+    /// The id of a slot's use.
+    #[inline]
+    pub fn new(slot: u32, generation: u32) -> Self {
+        Self(u64::from(slot) | u64::from(generation) << 32)
+    }
+
+    /// Index into the caller's call table.
+    #[inline]
+    pub fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Which use of the slot this is.
+    #[inline]
+    pub fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot(), self.generation())
+    }
+}
+
+#[inline]
+fn u64_at(bytes: &[u8; HEADER_LEN], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}

@@ -1,0 +1,42 @@
+//! The wire format and the protocol of ringcall: bytes in, events and bytes out.
+//!
+//! This crate has no I/O, no clock, no threads and no unsafe; it is `no_std` with `alloc` and
+//! forbids unsafe code, so the compiler proves all four. The ring transport, the tests and every
+//! other transport share it.
+//!
+//! The path of a frame through it, one file each:
+//!
+//! 1. [`Header`]: the 32 bytes that open each frame.
+//! 2. [`Decoder`]: finds frames in received bytes, in place.
+//! 3. [`ServerSession`] and [`ClientSession`]: is the frame expected, within limits? → an event.
+//! 4. [`access`]: validates a body once and reads it where it lies.
+//! 5. [`FrameWriter`]: encodes a message straight into the bytes to be sent.
+//!
+//! `docs/wire.md` is the norm that this crate implements.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod decode;
+mod encode;
+mod header;
+mod hello;
+pub mod layout;
+pub mod limits;
+mod message;
+mod session;
+mod status;
+
+pub use decode::{Decoder, FrameBuffer, Partial, Step};
+pub use encode::{EncodeError, Encoder, FrameWriter, Scratch};
+pub use header::{CallId, Flags, Header, HeaderError, Kind, MAGIC, VERSION_MAX, VERSION_MIN};
+pub use hello::{Hello, HelloError, Limits, MethodLayout, ShardPlace};
+pub use layout::Field;
+pub use message::{BodyError, Deserializer, Message, Validator, access, deserialize};
+pub use session::{
+    ClientEvent, ClientSession, MethodInfo, OpenError, ReplyError, ServerEvent, ServerSession,
+    SessionError,
+};
+pub use status::{Code, Status};

@@ -1,0 +1,223 @@
+//! The calling end of a connection: who waits for which outcome.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use ringcall_codec::{CallId, ClientEvent, ClientSession, Code, Header, MethodInfo, SessionError, Status};
+
+use crate::{
+    config::CALLERS_WAITING_MAX,
+    connection::Connection,
+    ring::Lease,
+    shard::Shard,
+};
+
+/// What a connection has if it calls.
+pub(crate) struct ClientEnd {
+    pub(crate) session: RefCell<ClientSession>,
+    /// Outcomes by slot of the call.
+    outcomes: RefCell<Vec<Outcome>>,
+    /// Callers that wait for a free slot or for room in the send buffer, longest first.
+    waiting: RefCell<VecDeque<Waker>>,
+    opening: RefCell<Opening>,
+}
+
+/// How far a call is.
+enum Outcome {
+    /// The slot has no call, or its caller is gone.
+    Nobody,
+    Waiting(Waker),
+    Reply(Lease),
+    Failed(Status),
+}
+
+/// How far the opening of the connection is.
+enum Opening {
+    /// Neither open nor failed; who connects may wait.
+    Waiting(Option<Waker>),
+    Open,
+    Failed(Failure),
+}
+
+/// Why a connection is not open.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Connect(io::Error),
+    Session(SessionError),
+    Closed(Status),
+}
+
+impl ClientEnd {
+    pub(crate) fn new(shard: &Shard, methods: &'static [MethodInfo]) -> Self {
+        Self {
+            session: RefCell::new(ClientSession::new(methods, shard.config.limits)),
+            outcomes: RefCell::default(),
+            waiting: RefCell::default(),
+            opening: RefCell::new(Opening::Waiting(None)),
+        }
+    }
+
+    /// Gives a frame to the session, and an outcome to who waits for it.
+    #[inline]
+    pub(crate) fn handle_frame(&self, connection: &Rc<Connection>, header: &Header, body: Lease) {
+        let event = self.session.borrow_mut().handle_frame(header, &body);
+        let shard = &connection.shard;
+        match event {
+            Ok(ClientEvent::Reply(call)) => self.settle(shard, call, Outcome::Reply(body)),
+            Ok(ClientEvent::Failed(call, status)) => {
+                self.settle(shard, call, Outcome::Failed(status));
+            }
+            Ok(ClientEvent::Abandoned) => self.wake_waiting(shard),
+            Ok(ClientEvent::Opened) => {
+                shard.counters.connections_opened.add(1);
+                self.set_opening(shard, Opening::Open);
+            }
+            Ok(ClientEvent::GoAway(status)) => {
+                self.fail_all(shard, &status);
+                connection.finish("the server said to go away");
+            }
+            Err(error) => connection.fail(error),
+        }
+    }
+
+    /// Notes that a caller waits for the outcome of a call.
+    #[inline]
+    pub(crate) fn wait(&self, call: CallId, waker: &Waker) {
+        let mut outcomes = self.outcomes.borrow_mut();
+        let slot = call.slot() as usize;
+        if slot >= outcomes.len() {
+            outcomes.resize_with(slot + 1, || Outcome::Nobody);
+        }
+        outcomes[slot] = Outcome::Waiting(waker.clone());
+    }
+
+    /// The outcome of a call, once it is there.
+    #[inline]
+    pub(crate) fn poll_outcome(&self, call: CallId, waker: &Waker) -> Poll<Result<Lease, Status>> {
+        let mut outcomes = self.outcomes.borrow_mut();
+        let outcome = &mut outcomes[call.slot() as usize];
+        if let Outcome::Waiting(waiting) = outcome {
+            if !waiting.will_wake(waker) {
+                *waiting = waker.clone();
+            }
+            return Poll::Pending;
+        }
+        let outcome = std::mem::replace(outcome, Outcome::Nobody);
+        drop(outcomes);
+        self.session.borrow_mut().release(call);
+        Poll::Ready(match outcome {
+            Outcome::Reply(body) => Ok(body),
+            Outcome::Failed(status) => Err(status),
+            Outcome::Nobody | Outcome::Waiting(_) => {
+                Err(Status::new(Code::Internal, "a call was waited for twice"))
+            }
+        })
+    }
+
+    /// Nobody waits for a call any more.
+    pub(crate) fn abandon(&self, shard: &Shard, call: CallId) {
+        let mut outcomes = self.outcomes.borrow_mut();
+        let outcome = std::mem::replace(&mut outcomes[call.slot() as usize], Outcome::Nobody);
+        drop(outcomes);
+        if matches!(outcome, Outcome::Waiting(_)) {
+            shard.call_ended();
+        }
+        self.session.borrow_mut().abandon(call);
+        self.wake_waiting(shard);
+    }
+
+    /// Notes that a caller waits for room; false where too many do.
+    pub(crate) fn wait_for_room(&self, waker: &Waker) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        let has_room = waiting.len() < CALLERS_WAITING_MAX;
+        if has_room {
+            waiting.push_back(waker.clone());
+        }
+        has_room
+    }
+
+    /// Wakes the caller that has waited longest for room. One that was woken and is gone by then
+    /// passes it on.
+    #[inline]
+    pub(crate) fn wake_waiting(&self, shard: &Shard) {
+        let next = self.waiting.borrow_mut().pop_front();
+        if let Some(waker) = next {
+            shard.wake_task(waker);
+        }
+    }
+
+    /// Waits until the connection is open, or gives why it is not.
+    pub(crate) fn poll_open(&self, waker: &Waker) -> Poll<Result<(), Failure>> {
+        let mut opening = self.opening.borrow_mut();
+        match &mut *opening {
+            Opening::Waiting(waiting) => {
+                *waiting = Some(waker.clone());
+                Poll::Pending
+            }
+            Opening::Open => Poll::Ready(Ok(())),
+            Opening::Failed(_) => {
+                let closed = Failure::Closed(Status::new(Code::Unavailable, "not connected"));
+                match std::mem::replace(&mut *opening, Opening::Failed(closed)) {
+                    Opening::Failed(failure) => Poll::Ready(Err(failure)),
+                    Opening::Waiting(_) | Opening::Open => Poll::Ready(Ok(())),
+                }
+            }
+        }
+    }
+
+    /// The kernel could not connect.
+    pub(crate) fn connect_failed(&self, shard: &Shard, error: io::Error) {
+        self.set_opening(shard, Opening::Failed(Failure::Connect(error)));
+    }
+
+    /// The server broke the protocol, or the two sides do not fit.
+    pub(crate) fn session_failed(&self, shard: &Shard, error: SessionError) {
+        let status = error.status();
+        if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
+            self.set_opening(shard, Opening::Failed(Failure::Session(error)));
+        }
+        self.fail_all(shard, &status);
+    }
+
+    /// Fails every call in flight, and everybody who waits.
+    pub(crate) fn fail_all(&self, shard: &Shard, status: &Status) {
+        if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
+            self.set_opening(shard, Opening::Failed(Failure::Closed(status.clone())));
+        }
+        for outcome in self.outcomes.borrow_mut().iter_mut() {
+            if let Outcome::Waiting(waker) = outcome {
+                let waker = waker.clone();
+                *outcome = Outcome::Failed(status.clone());
+                shard.call_ended();
+                shard.wake_task(waker);
+            }
+        }
+        for waker in self.waiting.take() {
+            shard.wake_task(waker);
+        }
+    }
+
+    /// Leaves an outcome for its caller, and wakes it.
+    #[inline]
+    fn settle(&self, shard: &Shard, call: CallId, outcome: Outcome) {
+        let mut outcomes = self.outcomes.borrow_mut();
+        let Some(entry) = outcomes.get_mut(call.slot() as usize) else { return };
+        let before = std::mem::replace(entry, outcome);
+        drop(outcomes);
+        if let Outcome::Waiting(waker) = before {
+            shard.call_ended();
+            shard.wake_task(waker);
+        }
+    }
+
+    fn set_opening(&self, shard: &Shard, opening: Opening) {
+        if let Opening::Waiting(Some(waker)) = self.opening.replace(opening) {
+            shard.wake_task(waker);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a shard counts: each exception to reading in place, each syscall, each outcome.
+//!
+//! A shard is the only writer of its counters and adds with plain stores; any thread may read
+//! them. A figure that claims zero copies prints them.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The live counters of one shard.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        /// The counters of one shard at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct ShardCounters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> ShardCounters {
+                ShardCounters { $($name: self.$name.get(),)* }
+            }
+        }
+
+        impl ShardCounters {
+            /// Each counter's name and value, in the order of the fields.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+
+            /// What was counted after `earlier` and up to this.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self { $($name: self.$name.saturating_sub(earlier.$name),)* }
+            }
+
+            /// The counters of two shards together.
+            #[must_use]
+            pub fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames whose body was read where the kernel put it.
+    frames_in_place,
+    /// Frames copied once because they straddled two receive buffers.
+    frames_copied_straddle,
+    /// Frames copied once because their body lay at no multiple of 16 bytes.
+    frames_copied_misaligned,
+    /// Frames copied once because fewer than a quarter of the receive buffers were free.
+    frames_copied_pressure,
+    /// Large frames of which the first bytes were copied to the buffer that received the rest.
+    frames_copied_large,
+    /// Bytes copied for the frames above.
+    bytes_copied,
+    /// Bytes of bodies and headers encoded into send buffers: the one copy of a reply or request.
+    bytes_encoded,
+    /// Bytes received from sockets.
+    bytes_received,
+    /// Bytes accepted by sockets.
+    bytes_sent,
+    /// Times a receive ended because every buffer of the pool was leased.
+    buffers_exhausted,
+    /// Times the completion queue overflowed; the kernel kept the completions.
+    cq_overflows,
+    /// Calls of `io_uring_enter`.
+    enters,
+    /// Sends, each with every reply or request that a connection had collected.
+    sends,
+    /// Turns of the driver that found something to do.
+    turns,
+    /// Times the driver let the executor's reactor run in the middle of uninterrupted work.
+    reactor_turns,
+    /// Times the driver found nothing to do and let the executor sleep.
+    parks,
+    /// Calls whose handler was done when it was first polled.
+    calls_inline,
+    /// Calls whose handler waited and became a task.
+    calls_spawned,
+    /// Calls answered with a status that no handler made: unknown method, invalid body.
+    calls_refused,
+    /// Calls whose handler panicked.
+    handlers_panicked,
+    /// Replies to calls that had ended, or whose connection had.
+    replies_dropped,
+    /// Calls made.
+    calls_made,
+    /// Connections accepted.
+    connections_accepted,
+    /// Connections opened to servers.
+    connections_opened,
+    /// Connections ended, for whatever reason.
+    connections_closed,
+    /// Connections ended because of what the peer sent.
+    protocol_errors,
+    /// Times accepting failed: too many open files, a connection that was gone already.
+    accept_errors,
+    /// CPU time of the shard's thread in nanoseconds, at most a millisecond old while it is busy.
+    cpu_ns,
+}
+
+/// A number with one writer and any number of readers.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds. Only ever called by the thread that owns the counter, so that load and store need
+    /// not be one operation.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Sets. As [`add`](Self::add).
+    #[inline]
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

@@ -1,0 +1,114 @@
+//! Calls to their handlers: polled at once, made a task only where they wait.
+//!
+//! After the session on the path of a call. Most handlers are done when they are first polled;
+//! for those nothing is spawned and nothing allocated. A handler that panics fails its call and
+//! nothing else.
+
+use std::{
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    panic::{self, AssertUnwindSafe},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use ringcall_codec::MethodInfo;
+
+use crate::{
+    config::SPARE_SLOTS_MAX,
+    executor,
+    service::{Incoming, Service},
+    shard::Shard,
+    slots::{Slot, Slots},
+};
+
+/// What a connection gives its calls to. One for each service value, whatever its type.
+pub(crate) trait Dispatch {
+    /// Runs a call's handler for as long as it does not wait, and on as a task if it does.
+    fn dispatch(&self, call: Incoming);
+
+    /// The methods served.
+    fn methods(&self) -> &'static [MethodInfo];
+}
+
+/// Dispatches to a service by the one function that makes its futures.
+struct Dispatcher<S, F, M> {
+    service: Rc<S>,
+    make: M,
+    slots: Rc<Slots<F>>,
+    shard: Rc<Shard>,
+    future: PhantomData<fn() -> F>,
+}
+
+/// Prepares a service value for dispatch.
+pub(crate) fn dispatcher<S: Service>(service: S, shard: &Rc<Shard>) -> Rc<dyn Dispatch> {
+    with_make(Rc::new(service), |service, call| S::dispatch(service, call), shard)
+}
+
+/// Gives the future's type a name.
+fn with_make<S, F, M>(service: Rc<S>, make: M, shard: &Rc<Shard>) -> Rc<dyn Dispatch>
+where
+    S: Service,
+    F: Future<Output = ()> + 'static,
+    M: Fn(Rc<S>, Incoming) -> F + 'static,
+{
+    let slots = Rc::new(Slots::new(SPARE_SLOTS_MAX));
+    Rc::new(Dispatcher { service, make, slots, shard: Rc::clone(shard), future: PhantomData })
+}
+
+impl<S, F, M> Dispatch for Dispatcher<S, F, M>
+where
+    S: Service,
+    F: Future<Output = ()> + 'static,
+    M: Fn(Rc<S>, Incoming) -> F + 'static,
+{
+    #[inline]
+    fn dispatch(&self, call: Incoming) {
+        let mut slot = self.slots.place((self.make)(Rc::clone(&self.service), call));
+        // Nobody needs to be woken yet: a task polls again at once, with a waker of its own.
+        let mut cx = Context::from_waker(Waker::noop());
+        if poll_caught(&mut slot, &mut cx, &self.shard).is_ready() {
+            self.shard.counters.calls_inline.add(1);
+            self.slots.recycle(slot);
+        } else {
+            self.spawn(slot);
+        }
+    }
+
+    fn methods(&self) -> &'static [MethodInfo] {
+        S::METHODS
+    }
+}
+
+impl<S, F, M> Dispatcher<S, F, M>
+where
+    F: Future<Output = ()> + 'static,
+{
+    #[cold]
+    fn spawn(&self, mut slot: Slot<F>) {
+        let (slots, shard) = (Rc::clone(&self.slots), Rc::clone(&self.shard));
+        shard.handler_spawned();
+        executor::spawn(async move {
+            poll_fn(|cx| poll_caught(&mut slot, cx, &shard)).await;
+            slots.recycle(slot);
+            shard.handler_done();
+        });
+    }
+}
+
+/// Polls a handler; one that panics is done, and its call was answered when it unwound.
+#[inline]
+fn poll_caught<F: Future<Output = ()>>(
+    slot: &mut Slot<F>,
+    cx: &mut Context<'_>,
+    shard: &Shard,
+) -> Poll<()> {
+    // The future is dropped and not polled again after a panic, so nothing sees it half-way.
+    match panic::catch_unwind(AssertUnwindSafe(|| slot.poll(cx))) {
+        Ok(polled) => polled.map(|_| ()),
+        Err(_) => {
+            shard.counters.handlers_panicked.add(1);
+            Poll::Ready(())
+        }
+    }
+}

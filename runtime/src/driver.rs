@@ -1,0 +1,218 @@
+//! The driver: the one long-lived task of a shard, which turns its ring.
+//!
+//! Each turn submits what is queued, handles every completion, and sends what the connections
+//! have collected: syscalls are per turn, not per call. While there is work it never waits; every
+//! 200 µs it lets the executor's reactor run, so that timers, files and channels of user code
+//! make progress; with nothing to do it looks on for as long as it is told to spin, then arms the
+//! bell and lets the executor sleep.
+
+use std::{
+    future::poll_fn,
+    io,
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{
+    config::REACTOR_TURN_AFTER,
+    connection::Connection,
+    executor::{self, ReadableWatch},
+    listener::{self, LISTENER_TOKEN},
+    ring::{Bell, Completion, Event},
+    server,
+    shard::Shard,
+};
+
+/// Starts the driver of a shard on this executor.
+pub(crate) fn start(shard: &Rc<Shard>) -> io::Result<()> {
+    let bell = ReadableWatch::new(shard.remote.bell.clone())?;
+    let driver = Driver {
+        bell,
+        completions: Vec::with_capacity(1024),
+        dirty: Vec::new(),
+        work_since: Instant::now(),
+        cpu_published: Instant::now(),
+        shard: Rc::clone(shard),
+    };
+    executor::spawn(driver.run());
+    Ok(())
+}
+
+struct Driver {
+    shard: Rc<Shard>,
+    bell: ReadableWatch<Bell>,
+    /// Completions of this turn; kept for its capacity.
+    completions: Vec<Completion>,
+    /// Connections to send from in this turn; kept for its capacity.
+    dirty: Vec<Rc<Connection>>,
+    /// When the reactor last ran.
+    work_since: Instant,
+    cpu_published: Instant,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            let found_work = self.turn();
+            if self.shard.must_stop() {
+                server::begin_stop(&self.shard);
+            }
+            let now = Instant::now();
+            self.publish_cpu(now);
+            if self.shard.take_woke_tasks() {
+                executor::yield_now().await;
+            }
+            if now - self.work_since >= REACTOR_TURN_AFTER {
+                self.reactor_turn().await;
+            }
+            if !found_work && !self.shard.has_work() && !self.spin(now).await {
+                self.sleep().await;
+            }
+        }
+    }
+
+    /// Sends, submits and handles what has completed. False where there was nothing.
+    fn turn(&mut self) -> bool {
+        let shard = &self.shard;
+        shard.take_dirty(&mut self.dirty);
+        let mut found_work = !self.dirty.is_empty();
+        for connection in self.dirty.drain(..) {
+            connection.start_send();
+        }
+        if shard.can_feed_starved() {
+            let starved = shard.starved.take();
+            starved.iter().for_each(|connection| connection.rearm());
+        }
+        {
+            let mut ring = shard.ring.borrow_mut();
+            if let Err(error) = ring.enter() {
+                // The kernel refuses to be entered for reasons that pass (out of memory).
+                tracing::warn!(%error, "io_uring_enter failed; trying again");
+            }
+            ring.drain(&mut self.completions);
+            shard.counters.enters.set(ring.enters());
+            shard.counters.cq_overflows.set(ring.cq_overflows());
+        }
+        found_work |= !self.completions.is_empty();
+        for completion in self.completions.drain(..) {
+            handle(shard, completion);
+        }
+        if found_work {
+            shard.counters.turns.add(1);
+        }
+        found_work
+    }
+
+    /// Lets everything else on this executor have a turn: its rings, and every runnable task.
+    ///
+    /// Giving way is not enough, as that stays inside the run queue. Waiting for the bell that was
+    /// just rung leaves it and comes straight back.
+    async fn reactor_turn(&mut self) {
+        self.shard.counters.reactor_turns.add(1);
+        self.shard.remote.bell.ring();
+        self.wait_for_bell(false).await;
+        self.work_since = Instant::now();
+    }
+
+    /// Looks for work without sleeping, for the time that is configured. False where none came.
+    async fn spin(&mut self, idle_since: Instant) -> bool {
+        let spin = self.shard.config.spin;
+        if spin == Duration::ZERO {
+            return false;
+        }
+        // Tasks of user code may be runnable, and may make work.
+        executor::yield_now().await;
+        loop {
+            if !self.shard.ring.borrow_mut().is_quiet() || self.shard.has_work() {
+                return true;
+            }
+            let now = Instant::now();
+            if now - idle_since >= spin {
+                return false;
+            }
+            if now - self.work_since >= REACTOR_TURN_AFTER {
+                self.reactor_turn().await;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Lets the executor sleep until there is something to do.
+    async fn sleep(&mut self) {
+        {
+            let mut ring = self.shard.ring.borrow_mut();
+            ring.enable_bell();
+            // What completed before the bell was armed did not ring it: one last look.
+            let looked = ring.enter_always();
+            if looked.is_err() || !ring.is_quiet() {
+                ring.disable_bell();
+                return;
+            }
+        }
+        self.shard.counters.parks.add(1);
+        self.wait_for_bell(true).await;
+        self.shard.ring.borrow_mut().disable_bell();
+        self.work_since = Instant::now();
+        self.shard.heartbeat.quicken();
+    }
+
+    /// Waits until the bell rings, or for work as well.
+    async fn wait_for_bell(&mut self, or_work: bool) {
+        let shard = &self.shard;
+        let bell = &mut self.bell;
+        let rung = poll_fn(|cx| {
+            if or_work && shard.has_work() {
+                return Poll::Ready(Ok(false));
+            }
+            shard.driver_sleeps(cx.waker());
+            bell.poll_readable(cx).map_ok(|()| true)
+        })
+        .await;
+        shard.driver_woke();
+        match rung {
+            Ok(true) => shard.remote.bell.clear(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "cannot wait for the ring"),
+        }
+    }
+
+    /// Publishes the thread's CPU time, once a millisecond at most.
+    fn publish_cpu(&mut self, now: Instant) {
+        if now - self.cpu_published >= Duration::from_millis(1) {
+            self.cpu_published = now;
+            let cpu = clock_gettime(ClockId::ThreadCPUTime);
+            let cpu_ns = cpu.tv_sec.cast_unsigned() * 1_000_000_000 + cpu.tv_nsec.cast_unsigned();
+            self.shard.counters.cpu_ns.set(cpu_ns);
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// The executor ends: nobody turns the ring any more, so nobody may wait for it.
+    fn drop(&mut self) {
+        self.shard.close_all();
+    }
+}
+
+/// Gives a completion to the connection or listener that it belongs to.
+#[inline]
+fn handle(shard: &Rc<Shard>, completion: Completion) {
+    let Completion { token, op, event } = completion;
+    if let Event::Accepted { result, more } = event {
+        listener::accepted(shard, token & !LISTENER_TOKEN, result, more);
+        return;
+    }
+    let connection = shard.connections.borrow().get(token).cloned();
+    // A connection that is gone has no use for it; buffers go back where they came from.
+    let Some(connection) = connection else { return };
+    match event {
+        Event::Received { result, more } => connection.received(op, result, more),
+        Event::ReceivedInto { result, buffer } => connection.received_into(result, buffer),
+        Event::Sent { result, bytes, from } => connection.sent(result, bytes, from),
+        Event::Connected { result } => connection.connected(result),
+        Event::Accepted { .. } => {}
+    }
+}

@@ -1,0 +1,113 @@
+//! Why a shard never sleeps for good with work in hand.
+//!
+//! The executor asks for preemption by a timer. Where that timer fires between the end of one
+//! round and the first task of the next, the round runs nothing, and the executor takes this for
+//! "nothing to run": it parks, with runnable tasks. Seen with glommio 0.9.0 and glommio-ng 0.12.0;
+//! rare with the timer's default of 100 ms, never impossible, as a thread can be descheduled for
+//! longer.
+//!
+//! So something must always be outstanding that ends any sleep. One timer is not enough: the task
+//! that it wakes can be left lying in the same way, and then nothing arms it again. Hence several
+//! timers of one period, apart in phase, each polled on its own: every tick is another chance for
+//! a whole round, and a shard would have to lose all of them in a row. They are timerfds and not
+//! timers of the executor, which would re-arm them at each park.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    os::fd::OwnedFd,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use crate::{
+    config::{HEARTBEAT, HEARTBEAT_IDLE},
+    executor::{self, ReadableWatch},
+    shard::Shard,
+};
+
+/// Timers of a shard's heartbeat.
+const TIMERS: u32 = 4;
+
+/// Keeps the executor of a shard from sleeping through work.
+pub(crate) struct Heartbeat {
+    timers: Vec<Rc<OwnedFd>>,
+    period: Cell<Duration>,
+}
+
+impl Heartbeat {
+    pub(crate) fn new() -> io::Result<Self> {
+        let timer = || -> io::Result<Rc<OwnedFd>> {
+            let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+            Ok(Rc::new(timerfd_create(TimerfdClockId::Monotonic, flags)?))
+        };
+        let timers = (0..TIMERS).map(|_| timer()).collect::<io::Result<_>>()?;
+        let heartbeat = Self { timers, period: Cell::new(Duration::ZERO) };
+        heartbeat.set_period(HEARTBEAT_IDLE)?;
+        Ok(heartbeat)
+    }
+
+    /// Beats fast from now on. Called where calls may be in flight; costs a load where it does
+    /// already.
+    #[inline]
+    pub(crate) fn quicken(&self) {
+        if self.period.get() != HEARTBEAT {
+            // The timers exist and the period is valid; a failure leaves the slow beat.
+            let _ = self.set_period(HEARTBEAT);
+        }
+    }
+
+    fn set_period(&self, period: Duration) -> io::Result<()> {
+        for (index, timer) in (1..).zip(&self.timers) {
+            let first = period * index / TIMERS;
+            let spec = Itimerspec { it_interval: timespec(period), it_value: timespec(first) };
+            timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec)?;
+        }
+        self.period.set(period);
+        Ok(())
+    }
+
+    /// Beats for as long as the shard exists.
+    pub(crate) fn start(shard: &Rc<Shard>) -> io::Result<()> {
+        for timer in &shard.heartbeat.timers {
+            let watch = ReadableWatch::new(Rc::clone(timer))?;
+            executor::spawn(beat(Rc::downgrade(shard), Rc::clone(timer), watch));
+        }
+        Ok(())
+    }
+}
+
+/// One timer's beats. It is enough that they come: the round that runs this task runs every other
+/// runnable task too.
+async fn beat(shard: Weak<Shard>, timer: Rc<OwnedFd>, mut watch: ReadableWatch<Rc<OwnedFd>>) {
+    let mut turns = 0;
+    loop {
+        if poll_fn(|cx| watch.poll_readable(cx)).await.is_err() {
+            return;
+        }
+        let mut ticks = [0; 8];
+        // Nothing to read means that the period was changed since the tick.
+        let _ = rustix::io::read(&timer, &mut ticks);
+        let Some(shard) = shard.upgrade() else { return };
+        let turns_now = shard.counters.turns.get();
+        if turns_now == turns && !shard.has_calls_in_flight() {
+            if shard.heartbeat.period.get() != HEARTBEAT_IDLE {
+                let _ = shard.heartbeat.set_period(HEARTBEAT_IDLE);
+            }
+        }
+        turns = turns_now;
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().cast_signed(),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

@@ -1,0 +1,108 @@
+//! Accepting: one listener a shard, all on one port.
+//!
+//! The accept goes on until the shard stops: too many open files, and connections that were gone
+//! before they were accepted, are counted and waited out.
+
+use std::{io, os::fd::OwnedFd, rc::Rc, time::Duration};
+
+use socket2::SockAddr;
+
+use crate::{
+    connection::{Connection, End, State},
+    dispatch::Dispatch,
+    executor,
+    ring::{OpId, Socket},
+    server_end::ServerEnd,
+    shard::Shard,
+};
+
+/// The bit of a ring token that says that it is a listener's.
+pub(crate) const LISTENER_TOKEN: u64 = 1 << 63;
+
+/// Time after which accepting is tried again where it failed.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
+
+/// A listener of a shard.
+pub(crate) struct Listener {
+    socket: Socket,
+    dispatch: Rc<dyn Dispatch>,
+    op: Option<OpId>,
+}
+
+/// Begins to accept.
+pub(crate) fn listen(shard: &Rc<Shard>, socket: OwnedFd, dispatch: Rc<dyn Dispatch>) {
+    let index = {
+        let mut listeners = shard.listeners.borrow_mut();
+        listeners.push(Listener { socket: Rc::new(socket), dispatch, op: None });
+        listeners.len() - 1
+    };
+    arm(shard, index);
+}
+
+/// Stops accepting, and closes the listeners once the kernel has let go of them.
+pub(crate) fn close_all(shard: &Shard) {
+    for listener in shard.listeners.take() {
+        if let Some(op) = listener.op {
+            shard.ring.borrow_mut().cancel(op);
+        }
+    }
+}
+
+/// A connection was accepted, or accepting failed.
+pub(crate) fn accepted(shard: &Rc<Shard>, index: u64, result: io::Result<OwnedFd>, more: bool) {
+    let index = index as usize;
+    let dispatch = match shard.listeners.borrow_mut().get_mut(index) {
+        Some(listener) => {
+            if !more {
+                listener.op = None;
+            }
+            Rc::clone(&listener.dispatch)
+        }
+        // The shard stops. A connection that came meanwhile is closed by being dropped.
+        None => return,
+    };
+    let is_accepted = result.is_ok();
+    match result.and_then(|socket| Ok((peer_of(&socket)?, socket))) {
+        Ok((peer, socket)) => {
+            shard.counters.connections_accepted.add(1);
+            let end = End::Server(ServerEnd::new(shard, dispatch));
+            let connection = Connection::open(shard, Rc::new(socket), peer, end, State::Open);
+            connection.rearm();
+        }
+        Err(error) => {
+            shard.counters.accept_errors.add(1);
+            tracing::warn!(%error, "accepting failed; going on");
+        }
+    }
+    if more {
+        return;
+    }
+    if is_accepted {
+        return arm(shard, index);
+    }
+    let shard = Rc::downgrade(shard);
+    executor::spawn(async move {
+        executor::sleep(ACCEPT_BACKOFF).await;
+        if let Some(shard) = shard.upgrade() {
+            arm(&shard, index);
+            shard.wake_driver();
+        }
+    });
+}
+
+fn arm(shard: &Shard, index: usize) {
+    let mut listeners = shard.listeners.borrow_mut();
+    if let Some(listener) = listeners.get_mut(index)
+        && listener.op.is_none()
+    {
+        let token = LISTENER_TOKEN | index as u64;
+        let mut ring = shard.ring.borrow_mut();
+        listener.op = Some(ring.accept_multishot(&listener.socket, token));
+    }
+}
+
+/// Address of the peer. Fails where the peer is gone already.
+fn peer_of(socket: &OwnedFd) -> io::Result<std::net::SocketAddr> {
+    let address: SockAddr = socket2::SockRef::from(socket).peer_addr()?;
+    address.as_socket().ok_or_else(|| io::Error::other("the peer has no IP address"))
+}

@@ -1,0 +1,394 @@
+//! Bytes in: from the ring to frames, in place.
+//!
+//! Between the ring and the session on the path of a call. A connection receives in one of two
+//! modes. *Small*: one multishot receive stands, and fills buffers of the shard's pool. *Large*:
+//! a frame that no pool buffer can hold whole is received where it stays, into a buffer of its
+//! own; while large frames follow each other, each is received so from its first byte on. A
+//! buffer that is leased is never written, and a buffer that the kernel may write is never read.
+
+use std::{collections::VecDeque, io, rc::Rc};
+
+use ringcall_codec::{Decoder, FrameBuffer, Header, Partial, SessionError, Step};
+
+use crate::{
+    config::{LARGE_KEPT_MAX, LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
+    connection::{Connection, End, State},
+    ring::{Chunk, Filled, Lease, OpId, OwnedBuffer},
+};
+
+/// The receiving half of a connection.
+pub(crate) struct Receive {
+    decoder: Decoder<Assembly>,
+    /// The receive that the kernel has.
+    op: Option<OpId>,
+    /// What a receive into a buffer of our own is for; its completion brings the buffer back.
+    large: Option<Large>,
+    /// Length of the last frame if that was large: the next is expected to be so too. Else zero.
+    large_len: usize,
+    /// The frame being received large has a prefix that was copied.
+    has_copied_prefix: bool,
+    /// Received while the connection was blocked, oldest first, with what was read of it.
+    backlog: VecDeque<(Chunk, usize)>,
+    /// Waits in the shard's list for receive buffers.
+    is_starved: bool,
+    /// Bytes thrown away since the peer was told to go away.
+    lingered: u64,
+}
+
+/// A receive into a buffer of our own.
+enum Large {
+    /// From the first byte of a frame on; `filled` bytes are there.
+    First { filled: usize },
+    /// The rest of a frame whose header is known; `filled` bytes are there.
+    Rest { frame_len: usize, filled: usize },
+}
+
+/// A cut frame, put together in a buffer of the shard.
+pub(crate) struct Assembly {
+    buffer: OwnedBuffer,
+    filled: usize,
+}
+
+impl FrameBuffer for Assembly {
+    fn append(&mut self, bytes: &[u8]) {
+        self.buffer[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+}
+
+impl Receive {
+    pub(crate) fn new(frame_len_max: u32) -> Self {
+        Self {
+            decoder: Decoder::new(frame_len_max),
+            op: None,
+            large: None,
+            large_len: 0,
+            has_copied_prefix: false,
+            backlog: VecDeque::new(),
+            is_starved: false,
+            lingered: 0,
+        }
+    }
+
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Lets go of what was received and not read.
+    pub(crate) fn forget(&mut self) {
+        self.backlog.clear();
+        self.decoder.take_partial();
+        self.large_len = 0;
+    }
+
+    /// Lets go of everything, and gives the receive that is to be cancelled.
+    pub(crate) fn close(&mut self) -> Option<OpId> {
+        self.forget();
+        self.op.take()
+    }
+}
+
+impl Connection {
+    /// The multishot receive brought bytes, or ended.
+    #[inline]
+    pub(crate) fn received(
+        self: &Rc<Self>,
+        op: OpId,
+        result: io::Result<Option<Filled>>,
+        more: bool,
+    ) {
+        if !more {
+            let mut receive = self.receive.borrow_mut();
+            if receive.op == Some(op) {
+                receive.op = None;
+            }
+        }
+        match result {
+            Ok(Some(filled)) => {
+                self.shard.counters.bytes_received.add(filled.len() as u64);
+                self.take(Chunk::Pool(filled));
+            }
+            Ok(None) => return self.peer_finished(),
+            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+                Some(rustix::io::Errno::NOBUFS) => return self.starve(),
+                Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR) => {}
+                _ => return self.finish(&format!("receiving failed: {error}")),
+            },
+        }
+        if !more {
+            self.rearm();
+        }
+    }
+
+    /// A receive into a buffer of our own is done.
+    pub(crate) fn received_into(self: &Rc<Self>, result: io::Result<usize>, buffer: OwnedBuffer) {
+        let large = {
+            let mut receive = self.receive.borrow_mut();
+            receive.op = None;
+            receive.large.take()
+        };
+        let received = match result {
+            Ok(0) => return self.peer_finished(),
+            Ok(received) => received,
+            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+                Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR) => 0,
+                _ => return self.finish(&format!("receiving failed: {error}")),
+            },
+        };
+        self.shard.counters.bytes_received.add(received as u64);
+        match large {
+            _ if !self.is_alive() => {}
+            Some(Large::Rest { frame_len, filled }) if filled + received < frame_len => {
+                return self.receive_rest(buffer, frame_len, filled + received);
+            }
+            Some(Large::Rest { frame_len, .. }) => {
+                self.take(Chunk::Owned(buffer.share(), frame_len));
+            }
+            Some(Large::First { filled }) => {
+                let filled = filled + received;
+                let header = self.receive.borrow_mut().decoder.header_of(&buffer[..filled]);
+                let frame_len = match header {
+                    Ok(header) => header.map(|header| header.frame_len() as usize),
+                    Err(error) => return self.fail(error),
+                };
+                match frame_len {
+                    None => return self.receive_first(buffer, filled),
+                    Some(frame_len) if filled < frame_len && frame_len <= buffer.len() => {
+                        return self.receive_rest(buffer, frame_len, filled);
+                    }
+                    Some(_) => self.take(Chunk::Owned(buffer.share(), filled)),
+                }
+            }
+            None => {}
+        }
+        self.rearm();
+    }
+
+    /// Reads a chunk, or keeps it where the connection is blocked.
+    fn take(self: &Rc<Self>, chunk: Chunk) {
+        if self.state() == State::Lingering {
+            return self.linger(chunk.len());
+        }
+        if !self.receive.borrow().has_backlog() {
+            return self.read(chunk, 0);
+        }
+        let chunk = match chunk {
+            // A peer that does not read must not take the pool from its neighbours.
+            Chunk::Pool(filled) if self.is_pool_short() => self.copy(&filled),
+            chunk => chunk,
+        };
+        self.receive.borrow_mut().backlog.push_back((chunk, 0));
+    }
+
+    /// Finds the frames in a chunk and gives each to the session.
+    fn read(self: &Rc<Self>, chunk: Chunk, mut at: usize) {
+        let plain_len = self.stage.plain_len(chunk.len());
+        while self.is_alive() {
+            if self.is_blocked() {
+                return self.block(chunk, at);
+            }
+            let step = self.next_step(&chunk[..plain_len], &mut at);
+            match step {
+                Ok(Step::InPlace { header, body }) => {
+                    let lease = self.lease(&chunk, body);
+                    self.frame(&header, lease);
+                }
+                Ok(Step::Assembled(partial)) => self.assembled(partial),
+                Ok(Step::More) => break,
+                Err(error) => return self.fail(error),
+            }
+        }
+        self.leave_small_mode();
+    }
+
+    #[inline]
+    fn next_step(&self, input: &[u8], at: &mut usize) -> Result<Step<Assembly>, SessionError> {
+        let mut receive = self.receive.borrow_mut();
+        let take = |len| Assembly { buffer: self.owned_buffer(len), filled: 0 };
+        let step = receive.decoder.next(input, at, take);
+        if let Ok(Step::InPlace { header, .. } | Step::Assembled(Partial { header, .. })) = &step {
+            let frame_len = header.frame_len() as usize;
+            let is_large = frame_len > self.pool_buffer_len();
+            receive.large_len = if is_large && frame_len <= LARGE_KEPT_MAX { frame_len } else { 0 };
+        }
+        step
+    }
+
+    /// Gives a frame to the session.
+    #[inline]
+    pub(crate) fn frame(self: &Rc<Self>, header: &Header, body: Lease) {
+        match &self.end {
+            End::Server(end) => end.handle_frame(self, header, body),
+            End::Client(end) => end.handle_frame(self, header, body),
+        }
+    }
+
+    /// A frame that was put together from parts is complete.
+    fn assembled(self: &Rc<Self>, partial: Partial<Assembly>) {
+        let counters = &self.shard.counters;
+        let body = partial.body_range();
+        let Partial { header, buffer: Assembly { buffer, filled } } = partial;
+        if filled > self.pool_buffer_len() {
+            counters.frames_copied_large.add(1);
+        } else {
+            counters.frames_copied_straddle.add(1);
+        }
+        counters.bytes_copied.add(filled as u64);
+        self.frame(&header, Lease::new(Chunk::Owned(buffer.share(), filled), body));
+    }
+
+    /// A lease on a body in a chunk; on a copy of it where it cannot be read in place.
+    #[inline]
+    fn lease(&self, chunk: &Chunk, body: std::ops::Range<usize>) -> Lease {
+        let counters = &self.shard.counters;
+        let bytes = &chunk[body.clone()];
+        if !bytes.as_ptr().addr().is_multiple_of(ringcall_codec::limits::FRAME_ALIGN) {
+            counters.frames_copied_misaligned.add(1);
+            counters.bytes_copied.add(bytes.len() as u64);
+            return Lease::new(self.copy(bytes), 0..bytes.len());
+        }
+        match chunk {
+            Chunk::Pool(_) if self.is_pool_short() => {
+                counters.frames_copied_pressure.add(1);
+                counters.bytes_copied.add(bytes.len() as u64);
+                return Lease::new(self.copy(bytes), 0..bytes.len());
+            }
+            Chunk::Owned(..) if self.receive.borrow().has_copied_prefix => {
+                self.receive.borrow_mut().has_copied_prefix = false;
+            }
+            _ => counters.frames_in_place.add(1),
+        }
+        Lease::new(chunk.clone(), body)
+    }
+
+    /// A copy of bytes in a buffer of the shard.
+    fn copy(&self, bytes: &[u8]) -> Chunk {
+        let mut buffer = self.owned_buffer(bytes.len());
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Chunk::Owned(buffer.share(), bytes.len())
+    }
+
+    /// Sees to it that the kernel has a receive for this connection, where it should have one.
+    pub(crate) fn rearm(self: &Rc<Self>) {
+        let mut receive = self.receive.borrow_mut();
+        if receive.op.is_some() || receive.has_backlog() {
+            return;
+        }
+        match self.state() {
+            State::Open | State::Lingering => {}
+            State::Connecting | State::PeerFinished | State::Closed => return,
+        }
+        receive.is_starved = false;
+        let pool_buffer_len = self.pool_buffer_len();
+        let large = receive.decoder.partial().map(|partial| partial.header.frame_len() as usize);
+        if let Some(frame_len) = large.filter(|frame_len| *frame_len > pool_buffer_len)
+            && let Some(Partial { buffer, .. }) = receive.decoder.take_partial()
+        {
+            self.shard.counters.frames_copied_large.add(1);
+            self.shard.counters.bytes_copied.add(buffer.filled as u64);
+            receive.has_copied_prefix = true;
+            drop(receive);
+            return self.receive_rest(buffer.buffer, frame_len, buffer.filled);
+        }
+        if receive.large_len > 0 && receive.decoder.is_between_frames() {
+            let buffer = self.owned_buffer(receive.large_len);
+            drop(receive);
+            return self.receive_first(buffer, 0);
+        }
+        let op = self.shard.ring.borrow_mut().recv_multishot(&self.socket, self.key);
+        receive.op = Some(op);
+    }
+
+    /// Receives a frame from its first byte on, expecting one as long as the last.
+    fn receive_first(&self, buffer: OwnedBuffer, filled: usize) {
+        let mut receive = self.receive.borrow_mut();
+        let to = receive.large_len.clamp(filled + 1, buffer.len());
+        receive.large = Some(Large::First { filled });
+        let mut ring = self.shard.ring.borrow_mut();
+        receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, filled, to, false));
+    }
+
+    /// Receives exactly the rest of a frame.
+    fn receive_rest(&self, buffer: OwnedBuffer, frame_len: usize, filled: usize) {
+        let mut receive = self.receive.borrow_mut();
+        receive.large = Some(Large::Rest { frame_len, filled });
+        let mut ring = self.shard.ring.borrow_mut();
+        receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, filled, frame_len, true));
+    }
+
+    /// Ends the multishot receive where the frame that has begun wants a buffer of its own. What
+    /// it still brings belongs to that frame; its end arms the next receive.
+    fn leave_small_mode(&self) {
+        let receive = self.receive.borrow();
+        let is_large = receive.decoder.partial().is_some_and(|partial| {
+            partial.header.frame_len() > self.pool_buffer_len() as u64
+        });
+        if let Some(op) = receive.op.filter(|_| is_large && receive.large.is_none()) {
+            self.shard.ring.borrow_mut().cancel(op);
+        }
+    }
+
+    /// Keeps the rest of a chunk until the peer has read its replies, and receives no more.
+    #[cold]
+    fn block(&self, chunk: Chunk, at: usize) {
+        let mut receive = self.receive.borrow_mut();
+        receive.backlog.push_front((chunk, at));
+        if let Some(op) = receive.op {
+            self.shard.ring.borrow_mut().cancel(op);
+        }
+    }
+
+    /// Reads on where the connection was blocked and is no longer.
+    pub(crate) fn resume(self: &Rc<Self>) {
+        if !self.receive.borrow().has_backlog() {
+            return;
+        }
+        while self.is_alive() && !self.is_blocked() {
+            let next = self.receive.borrow_mut().backlog.pop_front();
+            let Some((chunk, at)) = next else { break };
+            self.read(chunk, at);
+        }
+        self.rearm();
+    }
+
+    /// The pool was empty: receives again when a buffer has come back.
+    fn starve(self: &Rc<Self>) {
+        self.shard.counters.buffers_exhausted.add(1);
+        let mut receive = self.receive.borrow_mut();
+        if !receive.is_starved {
+            receive.is_starved = true;
+            self.shard.starved.borrow_mut().push(Rc::clone(self));
+        }
+    }
+
+    /// Throws away what a peer sends that was told to go away, up to a limit.
+    fn linger(&self, bytes: usize) {
+        let mut receive = self.receive.borrow_mut();
+        receive.lingered += bytes as u64;
+        let is_over = receive.lingered > LINGER_BYTES_MAX;
+        drop(receive);
+        if is_over {
+            self.finish("the peer goes on sending");
+        }
+    }
+
+    fn owned_buffer(&self, len: usize) -> OwnedBuffer {
+        self.shard.owned.take(len)
+    }
+
+    #[inline]
+    fn pool_buffer_len(&self) -> usize {
+        self.shard.config.ring.pool_buffer_len as usize
+    }
+
+    /// Whether so few receive buffers are free that none may be held.
+    #[inline]
+    fn is_pool_short(&self) -> bool {
+        let pool = &self.shard.pool;
+        pool.free() < pool.len() / POOL_PRESSURE_DIVISOR
+    }
+}

@@ -1,0 +1,97 @@
+//! Running a future on a shard of this thread: how a client gets one.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use ringcall_codec::ShardPlace;
+
+use crate::{
+    config::ShardConfig,
+    counters::ShardCounters,
+    executor::{self, ExecutorConfig},
+    ring::Ring,
+    shard::{Shard, ShardError},
+};
+
+/// Runs a future on a shard of this thread, with the defaults, until it is done. Tasks that are
+/// still there then are dropped.
+///
+/// # Errors
+///
+/// Where the shard cannot start: io_uring is missing or forbidden, or too little memory may be
+/// locked. The error says what to do.
+pub fn run<T, F: Future<Output = T>>(future: F) -> Result<T, ShardError> {
+    RunConfig::default().run(future)
+}
+
+/// How to run a future on a shard of this thread.
+#[derive(Clone, Debug, Default)]
+pub struct RunConfig {
+    core: Option<usize>,
+    shard: ShardConfig,
+}
+
+impl RunConfig {
+    /// The defaults: the scheduler chooses the core.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Pins this thread to a core, also for the time after.
+    #[must_use]
+    pub fn core(mut self, core: usize) -> Self {
+        self.core = Some(core);
+        self
+    }
+
+    /// How the shard runs.
+    #[must_use]
+    pub fn shard(mut self, config: ShardConfig) -> Self {
+        self.shard = config;
+        self
+    }
+
+    /// Runs a future. As [`run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`run`], and where a setting is out of range.
+    pub fn run<T, F: Future<Output = T>>(self, future: F) -> Result<T, ShardError> {
+        self.shard.validate()?;
+        executor::check_limits()?;
+        // What the shard will need is tried here first, where an error is easily told.
+        drop(Ring::new(&self.shard.ring)?);
+        let executor = ExecutorConfig {
+            core: self.core,
+            name: "ringcall-client".to_owned(),
+            preempt_timer: self.shard.preempt_timer,
+        };
+        executor::run(&executor, || async {
+            let shard = Shard::start(self.shard, ShardPlace::default(), Arc::default())?;
+            let output = future.await;
+            shard.close_all();
+            Ok(output)
+        })?
+    }
+}
+
+/// Spawns a task on this thread's executor, where it runs on its own. It may make calls.
+///
+/// Panics outside of an executor, as there is nowhere for it to run.
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    executor::spawn(future);
+}
+
+/// Waits for a time, on this thread's executor.
+pub async fn sleep(duration: Duration) {
+    executor::sleep(duration).await;
+}
+
+/// Lets every other task that is runnable on this thread's executor run once.
+pub async fn yield_now() {
+    executor::yield_now().await;
+}
+
+/// The counters of the shard that this thread runs; none where it runs none.
+pub fn counters() -> Option<ShardCounters> {
+    Shard::existing().map(|shard| shard.counters.snapshot())
+}

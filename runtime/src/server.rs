@@ -1,0 +1,399 @@
+//! Serving: shards started, one a core, and stopped.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::fd::OwnedFd,
+    pin::pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{SyncSender, sync_channel},
+    },
+    task::Poll,
+};
+
+use ringcall_codec::{Code, ShardPlace, Status};
+use rustix::{io::Errno, thread::sched_getaffinity};
+
+use crate::{
+    config::{STOP_FLUSH_MAX, ShardConfig},
+    counters::{Counters, ShardCounters},
+    dispatch,
+    executor::{self, ExecutorConfig, ExecutorThread},
+    listener,
+    ring::Ring,
+    service::Service,
+    shard::{Remote, Shard, ShardError},
+    socket::{self, SocketConfig},
+};
+
+/// Where serving begins: [`Server::builder`].
+#[derive(Debug)]
+pub struct Server(());
+
+/// What to serve on.
+#[derive(Clone, Debug, Default)]
+pub struct ServerBuilder {
+    cores: Option<Vec<usize>>,
+    shard: ShardConfig,
+    socket: SocketConfig,
+    backlog: Option<u32>,
+}
+
+/// A running server. Dropping it stops it and waits for it.
+pub struct ServerHandle {
+    address: SocketAddr,
+    shards: Vec<ShardThread>,
+}
+
+/// The shard that a service value is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardInfo {
+    /// Number of the shard, from zero.
+    pub index: u16,
+    /// How many shards there are.
+    pub count: u16,
+    /// The core it is pinned to.
+    pub core: usize,
+}
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address cannot be looked up.
+    #[error("cannot look the address up: {0}")]
+    Resolve(io::Error),
+    /// The address stands for nothing.
+    #[error("the name has no address")]
+    NoAddress,
+    /// No core was named, or too many.
+    #[error("{0} cores were named; name from 1 to 1024")]
+    Cores(usize),
+    /// The process may not run on a core.
+    #[error("core {core} is not there for this process, which may use {available}")]
+    NoSuchCore {
+        /// The core.
+        core: usize,
+        /// Those that there are.
+        available: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{}", advice(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A shard cannot start.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// A shard panicked: a defect of ringcall, or a service that panics where it is made.
+    #[error("shard {index} panicked: {message}")]
+    Panicked {
+        /// The shard.
+        index: u16,
+        /// What it said.
+        message: String,
+    },
+}
+
+struct ShardThread {
+    remote: Remote,
+    counters: Arc<Counters>,
+    thread: ExecutorThread<()>,
+}
+
+/// What a shard's thread is started with.
+struct Setup<F> {
+    config: ShardConfig,
+    info: ShardInfo,
+    listener: OwnedFd,
+    counters: Arc<Counters>,
+    factory: F,
+    started: SyncSender<Result<Remote, ShardError>>,
+}
+
+impl Server {
+    /// A server with the defaults: a shard on each core that this process may use.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+}
+
+impl ServerBuilder {
+    /// The cores to run shards on, one shard each time a core is named.
+    #[must_use]
+    pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.cores = Some(cores.into_iter().collect());
+        self
+    }
+
+    /// How the shards run.
+    #[must_use]
+    pub fn shard(mut self, config: ShardConfig) -> Self {
+        self.shard = config;
+        self
+    }
+
+    /// Options of the listeners' sockets, which accepted connections inherit.
+    #[must_use]
+    pub fn socket(mut self, config: SocketConfig) -> Self {
+        self.socket = config;
+        self
+    }
+
+    /// Connections that may wait to be accepted, for each shard; limited by
+    /// `net.core.somaxconn`. Default: 1,024.
+    #[must_use]
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = Some(connections);
+        self
+    }
+
+    /// Serves. `factory` makes the service value of each shard, on the shard's thread; values
+    /// share nothing unless it makes them so.
+    ///
+    /// Returns once every shard accepts. With port 0 the kernel chooses one, for all of them.
+    /// Other processes of this user can listen on the same port (SO_REUSEPORT), and then share
+    /// its connections.
+    ///
+    /// # Errors
+    ///
+    /// Where the address, a core or a setting cannot be used, or a shard cannot start; nothing
+    /// runs then.
+    pub fn serve<S, F>(
+        self,
+        address: impl ToSocketAddrs,
+        factory: F,
+    ) -> Result<ServerHandle, ServeError>
+    where
+        S: Service,
+        F: Fn(ShardInfo) -> S + Clone + Send + 'static,
+    {
+        let cores = usable_cores(self.cores.as_deref())?;
+        self.shard.validate().map_err(ShardError::from)?;
+        executor::check_limits()?;
+        // What the shards will need is tried here first, where an error is easily told.
+        drop(Ring::new(&self.shard.ring).map_err(ShardError::from)?);
+        let backlog = self.backlog.unwrap_or(1024);
+        let listeners = listen(address, cores.len(), backlog, &self.socket)?;
+        let address = local_address(&listeners)?;
+        let mut server = ServerHandle { address, shards: Vec::with_capacity(cores.len()) };
+        let count = cores.len() as u16;
+        for (index, (core, listener)) in (0..).zip(cores.into_iter().zip(listeners)) {
+            let info = ShardInfo { index, count, core };
+            // A failure drops the handle, which stops the shards that run.
+            server.shards.push(start(info, &self.shard, listener, factory.clone())?);
+        }
+        Ok(server)
+    }
+}
+
+impl ServerHandle {
+    /// The address that is listened on, with the port the kernel chose where none was given.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The counters of each shard, by number. They are read while the shards run.
+    pub fn counters(&self) -> Vec<ShardCounters> {
+        self.shards.iter().map(|shard| shard.counters.snapshot()).collect()
+    }
+
+    /// Tells every shard to stop: no more connections, a status for each call in flight, and the
+    /// end within a second. Returns at once; [`join`](Self::join) waits.
+    pub fn stop(&self) {
+        for shard in &self.shards {
+            shard.remote.stop.store(true, Ordering::Release);
+            shard.remote.bell.ring();
+        }
+    }
+
+    /// Waits until every shard has ended.
+    ///
+    /// # Errors
+    ///
+    /// Where a shard panicked; the others have ended too.
+    pub fn join(mut self) -> Result<(), ServeError> {
+        self.join_all()
+    }
+
+    fn join_all(&mut self) -> Result<(), ServeError> {
+        let mut outcome = Ok(());
+        for (index, shard) in (0..).zip(self.shards.drain(..)) {
+            if let Err(message) = shard.thread.join() {
+                outcome = Err(ServeError::Panicked { index, message });
+            }
+        }
+        outcome
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.stop();
+        if let Err(error) = self.join_all() {
+            tracing::error!(%error, "the server ended badly");
+        }
+    }
+}
+
+/// Begins to stop a shard: no more connections, a status for every call that runs, and the reason
+/// to every peer.
+pub(crate) fn begin_stop(shard: &Rc<Shard>) {
+    shard.is_stopping.set(true);
+    listener::close_all(shard);
+    let status = Status::new(Code::Unavailable, "the server stops");
+    let connections = shard.connections.borrow().values();
+    for connection in connections {
+        connection.refuse_all(&status);
+        connection.go_away(&status);
+    }
+    shard.wake_stopped();
+}
+
+/// Starts a shard on its own thread, and waits until it accepts.
+fn start<S, F>(
+    info: ShardInfo,
+    config: &ShardConfig,
+    listener: OwnedFd,
+    factory: F,
+) -> Result<ShardThread, ServeError>
+where
+    S: Service,
+    F: Fn(ShardInfo) -> S + Send + 'static,
+{
+    let counters = Arc::<Counters>::default();
+    let (started, has_started) = sync_channel(1);
+    let executor = ExecutorConfig {
+        core: Some(info.core),
+        name: format!("ringcall-{}", info.index),
+        preempt_timer: config.preempt_timer,
+    };
+    let setup = Setup {
+        config: config.clone(),
+        info,
+        listener,
+        counters: Arc::clone(&counters),
+        factory,
+        started,
+    };
+    let thread = executor::start(&executor, move || run(setup)).map_err(ShardError::from)?;
+    match has_started.recv() {
+        Ok(Ok(remote)) => Ok(ShardThread { remote, counters, thread }),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => {
+            let message = thread.join().err().unwrap_or_else(|| "it ended early".to_owned());
+            Err(ServeError::Panicked { index: info.index, message })
+        }
+    }
+}
+
+/// A shard's life.
+async fn run<S, F>(setup: Setup<F>)
+where
+    S: Service,
+    F: Fn(ShardInfo) -> S,
+{
+    let Setup { config, info, listener, counters, factory, started } = setup;
+    let place = ShardPlace { index: info.index, count: info.count };
+    let shard = match Shard::start(config, place, counters) {
+        Ok(shard) => shard,
+        Err(error) => {
+            // Who started the shard waits for this; if it is gone, nobody needs to know.
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let dispatch = dispatch::dispatcher(factory(info), &shard);
+    listener::listen(&shard, listener, dispatch);
+    let _ = started.send(Ok(shard.remote.clone()));
+    poll_fn(|cx| shard.poll_stopping(cx.waker())).await;
+    let mut all_closed = pin!(poll_fn(|cx| shard.poll_empty(cx.waker())));
+    let mut patience = pin!(executor::sleep(STOP_FLUSH_MAX));
+    poll_fn(|cx| match all_closed.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => patience.as_mut().poll(cx),
+    })
+    .await;
+    shard.close_all();
+}
+
+/// The cores to use: those that were named, or all there are.
+fn usable_cores(named: Option<&[usize]>) -> Result<Vec<usize>, ServeError> {
+    let allowed = sched_getaffinity(None).map_err(|errno| ShardError::Io(errno.into()))?;
+    let available = || (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    let cores = named.map_or_else(|| available().collect(), <[usize]>::to_vec);
+    if cores.is_empty() || cores.len() > 1024 {
+        return Err(ServeError::Cores(cores.len()));
+    }
+    let is_there = |core: usize| core < rustix::thread::CpuSet::MAX_CPU && allowed.is_set(core);
+    match cores.iter().find(|core| !is_there(**core)) {
+        None => Ok(cores),
+        Some(core) => {
+            let available = available().map(|core| core.to_string()).collect::<Vec<_>>();
+            Err(ServeError::NoSuchCore { core: *core, available: available.join(", ") })
+        }
+    }
+}
+
+/// A listener for each shard, all on the first address that can be listened on.
+fn listen(
+    address: impl ToSocketAddrs,
+    count: usize,
+    backlog: u32,
+    config: &SocketConfig,
+) -> Result<Vec<OwnedFd>, ServeError> {
+    let mut error = ServeError::NoAddress;
+    for address in address.to_socket_addrs().map_err(ServeError::Resolve)? {
+        match listen_on(address, count, backlog, config) {
+            Ok(listeners) => return Ok(listeners),
+            Err(source) => error = ServeError::Listen { address, source },
+        }
+    }
+    Err(error)
+}
+
+fn listen_on(
+    address: SocketAddr,
+    count: usize,
+    backlog: u32,
+    config: &SocketConfig,
+) -> io::Result<Vec<OwnedFd>> {
+    let first = socket::listener(address, backlog, config)?;
+    let address = first.local_addr()?.as_socket().unwrap_or(address);
+    let mut listeners = vec![OwnedFd::from(first)];
+    for _ in 1..count {
+        listeners.push(socket::listener(address, backlog, config)?.into());
+    }
+    Ok(listeners)
+}
+
+fn local_address(listeners: &[OwnedFd]) -> Result<SocketAddr, ServeError> {
+    let address = listeners.first().map(|socket| socket2::SockRef::from(socket).local_addr());
+    match address {
+        Some(Ok(address)) => address.as_socket().ok_or(ServeError::NoAddress),
+        Some(Err(error)) => Err(ShardError::Io(error).into()),
+        None => Err(ServeError::NoAddress),
+    }
+}
+
+/// What to do about an address that cannot be listened on.
+fn advice(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRINUSE) => {
+            "; another program has the port: stop it (`ss -ltnp` names it) or choose another port"
+        }
+        Some(Errno::ACCESS) => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start"
+        }
+        Some(Errno::ADDRNOTAVAIL) => "; this host does not have the address (`ip address` lists them)",
+        _ => "",
+    }
+}

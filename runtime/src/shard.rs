@@ -1,0 +1,320 @@
+//! A shard: everything that one core has to itself.
+//!
+//! One executor, one ring, the connections on it and the buffers for them. Nothing in here is
+//! shared with another shard but the counters, which others only read, and the remote, through
+//! which others ask it to stop. The driver (`driver.rs`) is what moves it.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::{Rc, Weak},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use ringcall_codec::{Scratch, ShardPlace};
+
+use crate::{
+    config::{SPARE_SEND_BUFFERS_MAX, SPARE_SEND_BYTES_MAX, ShardConfig},
+    connection::Connection,
+    counters::Counters,
+    driver, executor,
+    heartbeat::Heartbeat,
+    listener::{self, Listener},
+    ring::{Bell, OwnedPool, Pool, Ring, RingError},
+    slab::Slab,
+};
+
+/// Everything that one core has to itself.
+pub(crate) struct Shard {
+    pub(crate) config: ShardConfig,
+    pub(crate) place: ShardPlace,
+    pub(crate) ring: RefCell<Ring>,
+    /// The ring's pool of receive buffers.
+    pub(crate) pool: Rc<Pool>,
+    /// Buffers for what is copied, and for large frames.
+    pub(crate) owned: Rc<OwnedPool>,
+    pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
+    pub(crate) listeners: RefCell<Vec<Listener>>,
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) remote: Remote,
+    /// Connections that have bytes to send.
+    dirty: RefCell<Vec<Rc<Connection>>>,
+    /// Connections whose receive ended because the pool was empty.
+    pub(crate) starved: RefCell<Vec<Rc<Connection>>>,
+    spare: RefCell<SpareBuffers>,
+    /// Handlers that became tasks and run.
+    spawned: Cell<usize>,
+    /// Calls made and not yet answered.
+    made: Cell<usize>,
+    /// Set where a task may have become runnable in this turn.
+    woke_tasks: Cell<bool>,
+    /// Who waits for the shard to stop.
+    stopped: RefCell<Option<Waker>>,
+    /// Set once the shard has begun to stop.
+    pub(crate) is_stopping: Cell<bool>,
+    /// The driver, while it waits for something to do.
+    driver: RefCell<Option<Waker>>,
+}
+
+/// How other threads reach a shard.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    pub(crate) bell: Bell,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// Why a shard cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShardError {
+    /// The ring cannot be made.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// A setting is out of range.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The executor or a descriptor it needs cannot be made.
+    #[error("cannot start the shard's executor: {0}")]
+    Io(#[from] io::Error),
+    /// The process may lock too little memory.
+    #[error(
+        "the process may lock {current} bytes of memory and needs {wanted}; raise the limit with \
+         `ulimit -l`, LimitMEMLOCK= of systemd or --ulimit memlock= of a container"
+    )]
+    Memlock {
+        /// The limit, in bytes.
+        current: u64,
+        /// What is needed, in bytes.
+        wanted: u64,
+    },
+    /// There is no executor on this thread.
+    #[error("no executor runs on this thread; call from a shard, or inside of `ringcall::run`")]
+    NoExecutor,
+}
+
+#[derive(Default)]
+struct SpareBuffers {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+thread_local! {
+    /// The shard of the executor that this thread runs.
+    static CURRENT: RefCell<Option<(usize, Weak<Shard>)>> = const { RefCell::new(None) };
+}
+
+impl Shard {
+    /// Starts a shard on this thread's executor.
+    pub(crate) fn start(
+        config: ShardConfig,
+        place: ShardPlace,
+        counters: Arc<Counters>,
+    ) -> Result<Rc<Self>, ShardError> {
+        config.validate()?;
+        let executor = executor::current().ok_or(ShardError::NoExecutor)?;
+        let bell = Bell::new()?;
+        let mut ring = Ring::new(&config.ring)?;
+        ring.register_bell(&bell)?;
+        let shard = Rc::new(Self {
+            config,
+            place,
+            pool: Rc::clone(ring.pool()),
+            owned: Rc::clone(ring.owned()),
+            ring: RefCell::new(ring),
+            connections: RefCell::default(),
+            listeners: RefCell::default(),
+            scratch: RefCell::default(),
+            counters,
+            heartbeat: Heartbeat::new()?,
+            remote: Remote { bell, stop: Arc::default() },
+            dirty: RefCell::default(),
+            starved: RefCell::default(),
+            spare: RefCell::default(),
+            spawned: Cell::new(0),
+            made: Cell::new(0),
+            woke_tasks: Cell::new(false),
+            is_stopping: Cell::new(false),
+            stopped: RefCell::new(None),
+            driver: RefCell::new(None),
+        });
+        driver::start(&shard)?;
+        Heartbeat::start(&shard)?;
+        CURRENT.set(Some((executor, Rc::downgrade(&shard))));
+        Ok(shard)
+    }
+
+    /// The shard of this thread's executor; started with the defaults where there is none yet.
+    pub(crate) fn current() -> Result<Rc<Self>, ShardError> {
+        match Self::existing() {
+            Some(shard) => Ok(shard),
+            None => Self::start(ShardConfig::default(), ShardPlace::default(), Arc::default()),
+        }
+    }
+
+    /// The shard of this thread's executor, where there is one.
+    pub(crate) fn existing() -> Option<Rc<Self>> {
+        let (of, shard) = CURRENT.with_borrow(Clone::clone)?;
+        let shard = shard.upgrade()?;
+        (executor::current() == Some(of)).then_some(shard)
+    }
+
+    /// Notes that a connection has bytes to send; the driver sends them at the end of its turn.
+    #[inline]
+    pub(crate) fn mark_dirty(&self, connection: &Rc<Connection>) {
+        if !connection.is_dirty.replace(true) {
+            self.dirty.borrow_mut().push(Rc::clone(connection));
+            self.wake_driver();
+        }
+    }
+
+    /// Moves the connections with bytes to send to `into`.
+    #[inline]
+    pub(crate) fn take_dirty(&self, into: &mut Vec<Rc<Connection>>) {
+        into.append(&mut self.dirty.borrow_mut());
+    }
+
+    /// Whether the driver has something to do that no completion will tell it of.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.dirty.borrow().is_empty() || self.can_feed_starved() || self.must_stop()
+    }
+
+    /// Whether a connection waits for receive buffers and some are free again.
+    pub(crate) fn can_feed_starved(&self) -> bool {
+        !self.starved.borrow().is_empty() && self.pool.free() > 0
+    }
+
+    /// Whether another thread asked this shard to stop, and it has not begun to.
+    #[inline]
+    pub(crate) fn must_stop(&self) -> bool {
+        self.remote.stop.load(Ordering::Acquire) && !self.is_stopping.get()
+    }
+
+    /// Wakes the driver if it sleeps.
+    #[inline]
+    pub(crate) fn wake_driver(&self) {
+        if let Some(driver) = self.driver.borrow_mut().take() {
+            driver.wake();
+        }
+    }
+
+    /// Leaves the driver's waker to be woken when there is work.
+    pub(crate) fn driver_sleeps(&self, waker: &Waker) {
+        *self.driver.borrow_mut() = Some(waker.clone());
+    }
+
+    /// Takes the driver's waker back.
+    pub(crate) fn driver_woke(&self) {
+        self.driver.borrow_mut().take();
+    }
+
+    /// Wakes a task of this executor; the driver gives way to it at the end of its turn.
+    #[inline]
+    pub(crate) fn wake_task(&self, waker: Waker) {
+        self.woke_tasks.set(true);
+        waker.wake();
+    }
+
+    /// Whether tasks may be runnable that the driver should give way to.
+    #[inline]
+    pub(crate) fn take_woke_tasks(&self) -> bool {
+        self.woke_tasks.replace(false) || self.spawned.get() > 0
+    }
+
+    /// Counts a handler that became a task.
+    pub(crate) fn handler_spawned(&self) {
+        self.spawned.set(self.spawned.get() + 1);
+        self.counters.calls_spawned.add(1);
+    }
+
+    /// Counts a task's handler that is done.
+    pub(crate) fn handler_done(&self) {
+        self.spawned.set(self.spawned.get() - 1);
+    }
+
+    /// Counts a call made.
+    #[inline]
+    pub(crate) fn call_made(&self) {
+        self.made.set(self.made.get() + 1);
+        self.counters.calls_made.add(1);
+        self.heartbeat.quicken();
+    }
+
+    /// Counts a call made that has its outcome, or was given up.
+    #[inline]
+    pub(crate) fn call_ended(&self) {
+        self.made.set(self.made.get() - 1);
+    }
+
+    /// Whether calls, made or served, wait for something other than a completion.
+    pub(crate) fn has_calls_in_flight(&self) -> bool {
+        self.made.get() > 0 || self.spawned.get() > 0
+    }
+
+    /// An empty send buffer, with capacity if one was kept.
+    #[inline]
+    pub(crate) fn take_spare(&self) -> Vec<u8> {
+        let mut spare = self.spare.borrow_mut();
+        let buffer = spare.buffers.pop().unwrap_or_default();
+        spare.bytes -= buffer.capacity();
+        buffer
+    }
+
+    /// Keeps a send buffer for the next reply, within bounds.
+    #[inline]
+    pub(crate) fn keep_spare(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        let bytes = spare.bytes + buffer.capacity();
+        if buffer.capacity() > 0
+            && spare.buffers.len() < SPARE_SEND_BUFFERS_MAX
+            && bytes <= SPARE_SEND_BYTES_MAX
+        {
+            buffer.clear();
+            spare.buffers.push(buffer);
+            spare.bytes = bytes;
+        }
+    }
+
+    /// Ends every connection at once, and lets go of everything that holds the shard.
+    pub(crate) fn close_all(&self) {
+        listener::close_all(self);
+        let connections = self.connections.borrow().values();
+        for connection in connections {
+            connection.finish("the shard has stopped");
+        }
+        self.dirty.take();
+        self.starved.take();
+    }
+
+    /// Waits until the shard has begun to stop.
+    pub(crate) fn poll_stopping(&self, waker: &Waker) -> Poll<()> {
+        if self.is_stopping.get() {
+            return Poll::Ready(());
+        }
+        *self.stopped.borrow_mut() = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) fn poll_empty(&self, waker: &Waker) -> Poll<()> {
+        if self.connections.borrow().len() == 0 {
+            return Poll::Ready(());
+        }
+        *self.stopped.borrow_mut() = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// Wakes who waits for the shard to stop.
+    pub(crate) fn wake_stopped(&self) {
+        let stopped = self.stopped.borrow_mut().take();
+        if let Some(waker) = stopped {
+            self.wake_task(waker);
+        }
+    }
+}
