@@ -26,16 +26,24 @@ struct Polite;
 
 impl Greeter for Polite {
     async fn greet(&self, _: &Context, request: Request<'_, Name>) -> Result<Greeting, Status> {
-        Ok(Greeting { text: format!("Hello, {}!", request.name) })
+        Ok(Greeting {
+            text: format!("Hello, {}!", request.name),
+        })
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::builder().cores([0]).serve("127.0.0.1:0", |_| GreeterServer::new(Polite))?;
+    let server = Server::builder()
+        .cores([0])
+        .serve("127.0.0.1:0", |_| GreeterServer::new(Polite))?;
 
     let greeting = ringcall::run(async {
         let greeter = GreeterClient::connect(server.address()).await?;
-        let reply = greeter.greet(&Name { name: "world".to_owned() }).await?;
+        let reply = greeter
+            .greet(&Name {
+                name: "world".to_owned(),
+            })
+            .await?;
         Ok::<_, Box<dyn std::error::Error>>(reply.text.to_string())
     })??;
     println!("{greeting}");

@@ -165,8 +165,8 @@ fn check_field(
             return Err(Error::new(
                 named.span(),
                 format!(
-                    "a message borrows for one lifetime, and `{named}` is a second: write `{first}` \
-                 here too; what is borrowed for longer fits"
+                    "a message borrows for one lifetime, and `{named}` is a second: write \
+                     `{first}` here too; what is borrowed for longer fits"
                 ),
             ));
         }

@@ -64,7 +64,10 @@ pub struct Call<'a, Q, R> {
 
 enum CallState<'a, Q> {
     /// Not sent; `waits` where it was refused for want of room and waits for some.
-    New { request: &'a Q, waits: bool },
+    New {
+        request: &'a Q,
+        waits: bool,
+    },
     InFlight(CallId),
     Done,
 }
@@ -172,8 +175,16 @@ impl Client {
         method: u32,
         request: &'a Q,
     ) -> Call<'a, Q, R> {
-        let state = CallState::New { request, waits: false };
-        Call { client: self, method, state, reply: PhantomData }
+        let state = CallState::New {
+            request,
+            waits: false,
+        };
+        Call {
+            client: self,
+            method,
+            state,
+            reply: PhantomData,
+        }
     }
 
     /// Address of the server.
@@ -183,7 +194,9 @@ impl Client {
 
     /// The server's shard that the connection arrived at.
     pub fn shard(&self) -> ShardPlace {
-        self.end().and_then(|end| end.session.borrow().shard()).unwrap_or_default()
+        self.end()
+            .and_then(|end| end.session.borrow().shard())
+            .unwrap_or_default()
     }
 
     /// Whether calls can still be made. A connection that was lost does not come back.
@@ -218,7 +231,9 @@ impl<Q: Message, R: Message> Future for Call<'_, Q, R> {
         let CallState::InFlight(id) = call.state else {
             return Poll::Ready(Err(Status::new(Code::Internal, "the call has ended")));
         };
-        let Some(end) = call.client.end() else { return Poll::Pending };
+        let Some(end) = call.client.end() else {
+            return Poll::Pending;
+        };
         let outcome = match end.poll_outcome(id, cx.waker()) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(outcome) => outcome,
@@ -251,7 +266,10 @@ impl<Q: Message, R: Message> Call<'_, Q, R> {
             let mut session = end.session.borrow_mut();
             let len = prepare_output(session.output(), shard);
             let made = session.call(&mut shard.scratch.borrow_mut(), self.method, *request);
-            shard.counters.bytes_encoded.add((session.output().len() - len) as u64);
+            shard
+                .counters
+                .bytes_encoded
+                .add((session.output().len() - len) as u64);
             made
         };
         let status = match outcome {
@@ -346,7 +364,10 @@ impl ClientConfig {
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), socket: SocketConfig::default() }
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            socket: SocketConfig::default(),
+        }
     }
 }
 
@@ -362,10 +383,15 @@ async fn connect_to(
     let socket = Rc::new(OwnedFd::from(socket));
     let end = End::Client(ClientEnd::new(shard, methods));
     let connection = Connection::open(shard, Rc::clone(&socket), address, end, State::Connecting);
-    shard.ring.borrow_mut().connect(&socket, connection.key, &address);
+    shard
+        .ring
+        .borrow_mut()
+        .connect(&socket, connection.key, &address);
     shard.wake_driver();
     // From here on dropping the future closes the connection.
-    let client = Client { shared: Rc::new(Shared { connection }) };
+    let client = Client {
+        shared: Rc::new(Shared { connection }),
+    };
     let timeout = config.connect_timeout;
     let opened = {
         let open = poll_fn(|cx| match client.end() {

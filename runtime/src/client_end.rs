@@ -8,14 +8,11 @@ use std::{
     task::{Poll, Waker},
 };
 
-use ringcall_codec::{CallId, ClientEvent, ClientSession, Code, Header, MethodInfo, SessionError, Status};
-
-use crate::{
-    config::CALLERS_WAITING_MAX,
-    connection::Connection,
-    ring::Lease,
-    shard::Shard,
+use ringcall_codec::{
+    CallId, ClientEvent, ClientSession, Code, Header, MethodInfo, SessionError, Status,
 };
+
+use crate::{config::CALLERS_WAITING_MAX, connection::Connection, ring::Lease, shard::Shard};
 
 /// What a connection has if it calls.
 pub(crate) struct ClientEnd {
@@ -206,7 +203,9 @@ impl ClientEnd {
     #[inline]
     fn settle(&self, shard: &Shard, call: CallId, outcome: Outcome) {
         let mut outcomes = self.outcomes.borrow_mut();
-        let Some(entry) = outcomes.get_mut(call.slot() as usize) else { return };
+        let Some(entry) = outcomes.get_mut(call.slot() as usize) else {
+            return;
+        };
         let before = std::mem::replace(entry, outcome);
         drop(outcomes);
         if let Outcome::Waiting(waker) = before {

@@ -148,23 +148,43 @@ impl ShardConfig {
 
     /// Checks every setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        let RingConfig { sq_entries, pool_buffers, pool_buffer_len, .. } = self.ring;
-        let Limits { frame_len_max, calls_in_flight_max } = self.limits;
-        check("ring_entries", sq_entries, "a power of two from 8 to 32768", {
-            sq_entries.is_power_of_two() && (8..=32_768).contains(&sq_entries)
-        })?;
-        check("receive_buffers count", pool_buffers, "a power of two from 4 to 32768", {
-            pool_buffers.is_power_of_two() && (4..=32_768).contains(&pool_buffers)
-        })?;
-        check("receive_buffers len", pool_buffer_len, "a multiple of 4096 up to 1 MiB", {
-            pool_buffer_len.is_multiple_of(4096) && (4096..=1 << 20).contains(&pool_buffer_len)
-        })?;
+        let RingConfig {
+            sq_entries,
+            pool_buffers,
+            pool_buffer_len,
+            ..
+        } = self.ring;
+        let Limits {
+            frame_len_max,
+            calls_in_flight_max,
+        } = self.limits;
+        check(
+            "ring_entries",
+            sq_entries,
+            "a power of two from 8 to 32768",
+            { sq_entries.is_power_of_two() && (8..=32_768).contains(&sq_entries) },
+        )?;
+        check(
+            "receive_buffers count",
+            pool_buffers,
+            "a power of two from 4 to 32768",
+            { pool_buffers.is_power_of_two() && (4..=32_768).contains(&pool_buffers) },
+        )?;
+        check(
+            "receive_buffers len",
+            pool_buffer_len,
+            "a multiple of 4096 up to 1 MiB",
+            { pool_buffer_len.is_multiple_of(4096) && (4096..=1 << 20).contains(&pool_buffer_len) },
+        )?;
         check("frame_len_max", frame_len_max, "from 64 KiB to 1 GiB", {
             (FRAME_LEN_MAX_FLOOR..=FRAME_LEN_MAX_CEILING).contains(&frame_len_max)
         })?;
-        check("calls_in_flight_max", calls_in_flight_max, "from 1 to 1048576", {
-            (1..=CALLS_IN_FLIGHT_MAX_CEILING).contains(&calls_in_flight_max)
-        })?;
+        check(
+            "calls_in_flight_max",
+            calls_in_flight_max,
+            "from 1 to 1048576",
+            { (1..=CALLS_IN_FLIGHT_MAX_CEILING).contains(&calls_in_flight_max) },
+        )?;
         check("send_buffer_max", self.send_buffer_max, "at least 4096", {
             self.send_buffer_max >= 4096
         })
@@ -192,5 +212,9 @@ fn check(
     if holds {
         return Ok(());
     }
-    Err(ConfigError { setting, value: value.to_string(), wanted: wanted.to_owned() })
+    Err(ConfigError {
+        setting,
+        value: value.to_string(),
+        wanted: wanted.to_owned(),
+    })
 }

@@ -14,14 +14,8 @@ use std::{
 use ringcall_codec::{Code, SessionError, Status};
 
 use crate::{
-    client_end::ClientEnd,
-    config::LINGER_MAX,
-    executor,
-    receive::Receive,
-    ring::Socket,
-    server_end::ServerEnd,
-    shard::Shard,
-    tls::Stage,
+    client_end::ClientEnd, config::LINGER_MAX, executor, receive::Receive, ring::Socket,
+    server_end::ServerEnd, shard::Shard, tls::Stage,
 };
 
 /// One connection of a shard, serving or calling.
@@ -129,7 +123,10 @@ impl Connection {
     fn send(&self, bytes: Vec<u8>, from: usize) {
         self.is_sending.set(true);
         self.shard.counters.sends.add(1);
-        self.shard.ring.borrow_mut().send(&self.socket, self.key, bytes, from);
+        self.shard
+            .ring
+            .borrow_mut()
+            .send(&self.socket, self.key, bytes, from);
     }
 
     /// A send is done: goes on with what was collected meanwhile.

@@ -42,7 +42,11 @@ struct Dispatcher<S, F, M> {
 
 /// Prepares a service value for dispatch.
 pub(crate) fn dispatcher<S: Service>(service: S, shard: &Rc<Shard>) -> Rc<dyn Dispatch> {
-    with_make(Rc::new(service), |service, call| S::dispatch(service, call), shard)
+    with_make(
+        Rc::new(service),
+        |service, call| S::dispatch(service, call),
+        shard,
+    )
 }
 
 /// Gives the future's type a name.
@@ -53,7 +57,13 @@ where
     M: Fn(Rc<S>, Incoming) -> F + 'static,
 {
     let slots = Rc::new(Slots::new(SPARE_SLOTS_MAX));
-    Rc::new(Dispatcher { service, make, slots, shard: Rc::clone(shard), future: PhantomData })
+    Rc::new(Dispatcher {
+        service,
+        make,
+        slots,
+        shard: Rc::clone(shard),
+        future: PhantomData,
+    })
 }
 
 impl<S, F, M> Dispatch for Dispatcher<S, F, M>
@@ -64,7 +74,9 @@ where
 {
     #[inline]
     fn dispatch(&self, call: Incoming) {
-        let mut slot = self.slots.place((self.make)(Rc::clone(&self.service), call));
+        let mut slot = self
+            .slots
+            .place((self.make)(Rc::clone(&self.service), call));
         // Nobody needs to be woken yet: a task polls again at once, with a waker of its own.
         let mut cx = Context::from_waker(Waker::noop());
         if poll_caught(&mut slot, &mut cx, &self.shard).is_ready() {

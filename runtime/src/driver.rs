@@ -173,7 +173,9 @@ impl Driver {
         .await;
         shard.driver_woke();
         match rung {
-            Ok(true) => shard.remote.bell.clear(),
+            Ok(true) => {
+                shard.remote.bell.clear();
+            }
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot wait for the ring"),
         }
@@ -211,7 +213,11 @@ fn handle(shard: &Rc<Shard>, completion: Completion) {
     match event {
         Event::Received { result, more } => connection.received(op, result, more),
         Event::ReceivedInto { result, buffer } => connection.received_into(result, buffer),
-        Event::Sent { result, bytes, from } => connection.sent(result, bytes, from),
+        Event::Sent {
+            result,
+            bytes,
+            from,
+        } => connection.sent(result, bytes, from),
         Event::Connected { result } => connection.connected(result),
         Event::Accepted { .. } => {}
     }

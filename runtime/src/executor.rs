@@ -40,9 +40,10 @@ pub(crate) struct ExecutorThread<T: Send + 'static>(ExecutorJoinHandle<T>);
 pub(crate) fn check_limits() -> Result<(), ShardError> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     match limit {
-        Some(current) if current < MEMLOCK_MIN => {
-            Err(ShardError::Memlock { current, wanted: MEMLOCK_MIN })
-        }
+        Some(current) if current < MEMLOCK_MIN => Err(ShardError::Memlock {
+            current,
+            wanted: MEMLOCK_MIN,
+        }),
         _ => Ok(()),
     }
 }
@@ -56,7 +57,9 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let handle = builder(config).spawn(move || async move { make().await }).map_err(io_error)?;
+    let handle = builder(config)
+        .spawn(move || async move { make().await })
+        .map_err(io_error)?;
     Ok(ExecutorThread(handle))
 }
 
@@ -116,11 +119,16 @@ pub(crate) struct ReadableWatch<T: AsRawFd> {
 impl<T: AsRawFd> ReadableWatch<T> {
     pub(crate) fn new(descriptor: T) -> io::Result<Self> {
         let descriptor = glommio::io::PollableFd::new(descriptor).map_err(io_error)?;
-        Ok(Self { descriptor, state: glommio::io::PollState::new() })
+        Ok(Self {
+            descriptor,
+            state: glommio::io::PollState::new(),
+        })
     }
 
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.descriptor.poll_readable(cx, &mut self.state).map_err(io_error)
+        self.descriptor
+            .poll_readable(cx, &mut self.state)
+            .map_err(io_error)
     }
 }
 

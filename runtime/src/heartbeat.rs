@@ -48,7 +48,10 @@ impl Heartbeat {
             Ok(Rc::new(timerfd_create(TimerfdClockId::Monotonic, flags)?))
         };
         let timers = (0..TIMERS).map(|_| timer()).collect::<io::Result<_>>()?;
-        let heartbeat = Self { timers, period: Cell::new(Duration::ZERO) };
+        let heartbeat = Self {
+            timers,
+            period: Cell::new(Duration::ZERO),
+        };
         heartbeat.set_period(HEARTBEAT_IDLE)?;
         Ok(heartbeat)
     }
@@ -66,7 +69,10 @@ impl Heartbeat {
     fn set_period(&self, period: Duration) -> io::Result<()> {
         for (index, timer) in (1..).zip(&self.timers) {
             let first = period * index / TIMERS;
-            let spec = Itimerspec { it_interval: timespec(period), it_value: timespec(first) };
+            let spec = Itimerspec {
+                it_interval: timespec(period),
+                it_value: timespec(first),
+            };
             timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec)?;
         }
         self.period.set(period);

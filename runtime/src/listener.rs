@@ -33,7 +33,11 @@ pub(crate) struct Listener {
 pub(crate) fn listen(shard: &Rc<Shard>, socket: OwnedFd, dispatch: Rc<dyn Dispatch>) {
     let index = {
         let mut listeners = shard.listeners.borrow_mut();
-        listeners.push(Listener { socket: Rc::new(socket), dispatch, op: None });
+        listeners.push(Listener {
+            socket: Rc::new(socket),
+            dispatch,
+            op: None,
+        });
         listeners.len() - 1
     };
     arm(shard, index);
@@ -85,7 +89,6 @@ pub(crate) fn accepted(shard: &Rc<Shard>, index: u64, result: io::Result<OwnedFd
         executor::sleep(ACCEPT_BACKOFF).await;
         if let Some(shard) = shard.upgrade() {
             arm(&shard, index);
-            shard.wake_driver();
         }
     });
 }
@@ -98,11 +101,14 @@ fn arm(shard: &Shard, index: usize) {
         let token = LISTENER_TOKEN | index as u64;
         let mut ring = shard.ring.borrow_mut();
         listener.op = Some(ring.accept_multishot(&listener.socket, token));
+        shard.wake_driver();
     }
 }
 
 /// Address of the peer. Fails where the peer is gone already.
 fn peer_of(socket: &OwnedFd) -> io::Result<std::net::SocketAddr> {
     let address: SockAddr = socket2::SockRef::from(socket).peer_addr()?;
-    address.as_socket().ok_or_else(|| io::Error::other("the peer has no IP address"))
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the peer has no IP address"))
 }

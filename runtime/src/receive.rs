@@ -113,7 +113,10 @@ impl Connection {
                 self.take(Chunk::Pool(filled));
             }
             Ok(None) => return self.peer_finished(),
-            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Err(error) => match error
+                .raw_os_error()
+                .map(rustix::io::Errno::from_raw_os_error)
+            {
                 Some(rustix::io::Errno::NOBUFS) => return self.starve(),
                 Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR) => {}
                 _ => return self.finish(&format!("receiving failed: {error}")),
@@ -134,7 +137,10 @@ impl Connection {
         let received = match result {
             Ok(0) => return self.peer_finished(),
             Ok(received) => received,
-            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Err(error) => match error
+                .raw_os_error()
+                .map(rustix::io::Errno::from_raw_os_error)
+            {
                 Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR) => 0,
                 _ => return self.finish(&format!("receiving failed: {error}")),
             },
@@ -150,7 +156,11 @@ impl Connection {
             }
             Some(Large::First { filled }) => {
                 let filled = filled + received;
-                let header = self.receive.borrow_mut().decoder.header_of(&buffer[..filled]);
+                let header = self
+                    .receive
+                    .borrow_mut()
+                    .decoder
+                    .header_of(&buffer[..filled]);
                 let frame_len = match header {
                     Ok(header) => header.map(|header| header.frame_len() as usize),
                     Err(error) => return self.fail(error),
@@ -208,12 +218,19 @@ impl Connection {
     #[inline]
     fn next_step(&self, input: &[u8], at: &mut usize) -> Result<Step<Assembly>, SessionError> {
         let mut receive = self.receive.borrow_mut();
-        let take = |len| Assembly { buffer: self.owned_buffer(len), filled: 0 };
+        let take = |len| Assembly {
+            buffer: self.owned_buffer(len),
+            filled: 0,
+        };
         let step = receive.decoder.next(input, at, take);
         if let Ok(Step::InPlace { header, .. } | Step::Assembled(Partial { header, .. })) = &step {
             let frame_len = header.frame_len() as usize;
             let is_large = frame_len > self.pool_buffer_len();
-            receive.large_len = if is_large && frame_len <= LARGE_KEPT_MAX { frame_len } else { 0 };
+            receive.large_len = if is_large && frame_len <= LARGE_KEPT_MAX {
+                frame_len
+            } else {
+                0
+            };
         }
         step
     }
@@ -231,14 +248,20 @@ impl Connection {
     fn assembled(self: &Rc<Self>, partial: Partial<Assembly>) {
         let counters = &self.shard.counters;
         let body = partial.body_range();
-        let Partial { header, buffer: Assembly { buffer, filled } } = partial;
+        let Partial {
+            header,
+            buffer: Assembly { buffer, filled },
+        } = partial;
         if filled > self.pool_buffer_len() {
             counters.frames_copied_large.add(1);
         } else {
             counters.frames_copied_straddle.add(1);
         }
         counters.bytes_copied.add(filled as u64);
-        self.frame(&header, Lease::new(Chunk::Owned(buffer.share(), filled), body));
+        self.frame(
+            &header,
+            Lease::new(Chunk::Owned(buffer.share(), filled), body),
+        );
     }
 
     /// A lease on a body in a chunk; on a copy of it where it cannot be read in place.
@@ -246,7 +269,11 @@ impl Connection {
     fn lease(&self, chunk: &Chunk, body: std::ops::Range<usize>) -> Lease {
         let counters = &self.shard.counters;
         let bytes = &chunk[body.clone()];
-        if !bytes.as_ptr().addr().is_multiple_of(ringcall_codec::limits::FRAME_ALIGN) {
+        if !bytes
+            .as_ptr()
+            .addr()
+            .is_multiple_of(ringcall_codec::limits::FRAME_ALIGN)
+        {
             counters.frames_copied_misaligned.add(1);
             counters.bytes_copied.add(bytes.len() as u64);
             return Lease::new(self.copy(bytes), 0..bytes.len());
@@ -284,7 +311,10 @@ impl Connection {
         }
         receive.is_starved = false;
         let pool_buffer_len = self.pool_buffer_len();
-        let large = receive.decoder.partial().map(|partial| partial.header.frame_len() as usize);
+        let large = receive
+            .decoder
+            .partial()
+            .map(|partial| partial.header.frame_len() as usize);
         if let Some(frame_len) = large.filter(|frame_len| *frame_len > pool_buffer_len)
             && let Some(Partial { buffer, .. }) = receive.decoder.take_partial()
         {
@@ -299,7 +329,11 @@ impl Connection {
             drop(receive);
             return self.receive_first(buffer, 0);
         }
-        let op = self.shard.ring.borrow_mut().recv_multishot(&self.socket, self.key);
+        let op = self
+            .shard
+            .ring
+            .borrow_mut()
+            .recv_multishot(&self.socket, self.key);
         receive.op = Some(op);
     }
 
@@ -324,9 +358,10 @@ impl Connection {
     /// it still brings belongs to that frame; its end arms the next receive.
     fn leave_small_mode(&self) {
         let receive = self.receive.borrow();
-        let is_large = receive.decoder.partial().is_some_and(|partial| {
-            partial.header.frame_len() > self.pool_buffer_len() as u64
-        });
+        let is_large = receive
+            .decoder
+            .partial()
+            .is_some_and(|partial| partial.header.frame_len() > self.pool_buffer_len() as u64);
         if let Some(op) = receive.op.filter(|_| is_large && receive.large.is_none()) {
             self.shard.ring.borrow_mut().cancel(op);
         }

@@ -184,12 +184,17 @@ impl ServerBuilder {
         let backlog = self.backlog.unwrap_or(1024);
         let listeners = listen(address, cores.len(), backlog, &self.socket)?;
         let address = local_address(&listeners)?;
-        let mut server = ServerHandle { address, shards: Vec::with_capacity(cores.len()) };
+        let mut server = ServerHandle {
+            address,
+            shards: Vec::with_capacity(cores.len()),
+        };
         let count = cores.len() as u16;
         for (index, (core, listener)) in (0..).zip(cores.into_iter().zip(listeners)) {
             let info = ShardInfo { index, count, core };
             // A failure drops the handle, which stops the shards that run.
-            server.shards.push(start(info, &self.shard, listener, factory.clone())?);
+            server
+                .shards
+                .push(start(info, &self.shard, listener, factory.clone())?);
         }
         Ok(server)
     }
@@ -203,7 +208,10 @@ impl ServerHandle {
 
     /// The counters of each shard, by number. They are read while the shards run.
     pub fn counters(&self) -> Vec<ShardCounters> {
-        self.shards.iter().map(|shard| shard.counters.snapshot()).collect()
+        self.shards
+            .iter()
+            .map(|shard| shard.counters.snapshot())
+            .collect()
     }
 
     /// Tells every shard to stop: no more connections, a status for each call in flight, and the
@@ -286,11 +294,21 @@ where
     };
     let thread = executor::start(&executor, move || run(setup)).map_err(ShardError::from)?;
     match has_started.recv() {
-        Ok(Ok(remote)) => Ok(ShardThread { remote, counters, thread }),
+        Ok(Ok(remote)) => Ok(ShardThread {
+            remote,
+            counters,
+            thread,
+        }),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => {
-            let message = thread.join().err().unwrap_or_else(|| "it ended early".to_owned());
-            Err(ServeError::Panicked { index: info.index, message })
+            let message = thread
+                .join()
+                .err()
+                .unwrap_or_else(|| "it ended early".to_owned());
+            Err(ServeError::Panicked {
+                index: info.index,
+                message,
+            })
         }
     }
 }
@@ -301,8 +319,18 @@ where
     S: Service,
     F: Fn(ShardInfo) -> S,
 {
-    let Setup { config, info, listener, counters, factory, started } = setup;
-    let place = ShardPlace { index: info.index, count: info.count };
+    let Setup {
+        config,
+        info,
+        listener,
+        counters,
+        factory,
+        started,
+    } = setup;
+    let place = ShardPlace {
+        index: info.index,
+        count: info.count,
+    };
     let shard = match Shard::start(config, place, counters) {
         Ok(shard) => shard,
         Err(error) => {
@@ -338,7 +366,10 @@ fn usable_cores(named: Option<&[usize]>) -> Result<Vec<usize>, ServeError> {
         None => Ok(cores),
         Some(core) => {
             let available = available().map(|core| core.to_string()).collect::<Vec<_>>();
-            Err(ServeError::NoSuchCore { core: *core, available: available.join(", ") })
+            Err(ServeError::NoSuchCore {
+                core: *core,
+                available: available.join(", "),
+            })
         }
     }
 }
@@ -376,7 +407,9 @@ fn listen_on(
 }
 
 fn local_address(listeners: &[OwnedFd]) -> Result<SocketAddr, ServeError> {
-    let address = listeners.first().map(|socket| socket2::SockRef::from(socket).local_addr());
+    let address = listeners
+        .first()
+        .map(|socket| socket2::SockRef::from(socket).local_addr());
     match address {
         Some(Ok(address)) => address.as_socket().ok_or(ServeError::NoAddress),
         Some(Err(error)) => Err(ShardError::Io(error).into()),
@@ -393,7 +426,9 @@ fn advice(error: &io::Error) -> &'static str {
         Some(Errno::ACCESS) => {
             "; ports below 1024 need CAP_NET_BIND_SERVICE, or a lower net.ipv4.ip_unprivileged_port_start"
         }
-        Some(Errno::ADDRNOTAVAIL) => "; this host does not have the address (`ip address` lists them)",
+        Some(Errno::ADDRNOTAVAIL) => {
+            "; this host does not have the address (`ip address` lists them)"
+        }
         _ => "",
     }
 }

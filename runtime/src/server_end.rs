@@ -22,17 +22,15 @@ impl ServerEnd {
     pub(crate) fn new(shard: &Shard, dispatch: Rc<dyn Dispatch>) -> Self {
         let limits = shard.config.limits;
         let session = ServerSession::new(dispatch.methods(), limits, shard.place);
-        Self { session: RefCell::new(session), dispatch }
+        Self {
+            session: RefCell::new(session),
+            dispatch,
+        }
     }
 
     /// Gives a frame to the session, and a call to its handler.
     #[inline]
-    pub(crate) fn handle_frame(
-        &self,
-        connection: &Rc<Connection>,
-        header: &Header,
-        body: Lease,
-    ) {
+    pub(crate) fn handle_frame(&self, connection: &Rc<Connection>, header: &Header, body: Lease) {
         let event = self.session.borrow_mut().handle_frame(header, &body);
         match event {
             Ok(ServerEvent::Call { call, method }) => {

@@ -54,6 +54,8 @@ pub(crate) struct Shard {
     made: Cell<usize>,
     /// Set where a task may have become runnable in this turn.
     woke_tasks: Cell<bool>,
+    /// Set where the driver has something to submit that it has not looked at.
+    has_news: Cell<bool>,
     /// Who waits for the shard to stop.
     stopped: RefCell<Option<Waker>>,
     /// Set once the shard has begun to stop.
@@ -132,13 +134,17 @@ impl Shard {
             scratch: RefCell::default(),
             counters,
             heartbeat: Heartbeat::new()?,
-            remote: Remote { bell, stop: Arc::default() },
+            remote: Remote {
+                bell,
+                stop: Arc::default(),
+            },
             dirty: RefCell::default(),
             starved: RefCell::default(),
             spare: RefCell::default(),
             spawned: Cell::new(0),
             made: Cell::new(0),
             woke_tasks: Cell::new(false),
+            has_news: Cell::new(false),
             is_stopping: Cell::new(false),
             stopped: RefCell::new(None),
             driver: RefCell::new(None),
@@ -153,7 +159,11 @@ impl Shard {
     pub(crate) fn current() -> Result<Rc<Self>, ShardError> {
         match Self::existing() {
             Some(shard) => Ok(shard),
-            None => Self::start(ShardConfig::default(), ShardPlace::default(), Arc::default()),
+            None => Self::start(
+                ShardConfig::default(),
+                ShardPlace::default(),
+                Arc::default(),
+            ),
         }
     }
 
@@ -176,13 +186,14 @@ impl Shard {
     /// Moves the connections with bytes to send to `into`.
     #[inline]
     pub(crate) fn take_dirty(&self, into: &mut Vec<Rc<Connection>>) {
+        self.has_news.set(false);
         into.append(&mut self.dirty.borrow_mut());
     }
 
     /// Whether the driver has something to do that no completion will tell it of.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        !self.dirty.borrow().is_empty() || self.can_feed_starved() || self.must_stop()
+        self.has_news.get() || self.can_feed_starved() || self.must_stop()
     }
 
     /// Whether a connection waits for receive buffers and some are free again.
@@ -196,9 +207,10 @@ impl Shard {
         self.remote.stop.load(Ordering::Acquire) && !self.is_stopping.get()
     }
 
-    /// Wakes the driver if it sleeps.
+    /// Tells the driver that there is something to submit, and wakes it if it sleeps.
     #[inline]
     pub(crate) fn wake_driver(&self) {
+        self.has_news.set(true);
         if let Some(driver) = self.driver.borrow_mut().take() {
             driver.wake();
         }

@@ -23,7 +23,10 @@ pub(crate) struct Slot<F>(Pin<Box<Option<F>>>);
 impl<F: Future> Slots<F> {
     /// A pool that keeps up to `spare_max` empty places.
     pub(crate) fn new(spare_max: usize) -> Self {
-        Self { spare: RefCell::default(), spare_max }
+        Self {
+            spare: RefCell::default(),
+            spare_max,
+        }
     }
 
     /// Puts a future into a place.

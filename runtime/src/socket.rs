@@ -70,7 +70,11 @@ impl SocketConfig {
 
 /// A socket to connect with.
 pub(crate) fn client(address: SocketAddr, config: &SocketConfig) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     config.apply(&socket)?;
     Ok(socket)
 }
@@ -82,7 +86,11 @@ pub(crate) fn listener(
     backlog: u32,
     config: &SocketConfig,
 ) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     config.apply(&socket)?;

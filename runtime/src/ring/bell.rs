@@ -1,4 +1,7 @@
-//! The bell: an eventfd that wakes a shard which sleeps.
+//! The bell: an eventfd that wakes a parked executor.
+//!
+//! Beside the path of a call: the ring rings it when there are completions to fetch, other
+//! threads when they have left work. Nobody touches it while the shard is busy.
 
 use std::{
     io,
@@ -8,33 +11,31 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// An eventfd: rung by the ring when something completes, or by any thread. Clones are the same
-/// bell.
+/// A non-blocking eventfd. Clones are the same bell, and may ring from any thread.
 #[derive(Clone, Debug)]
 pub struct Bell(Arc<OwnedFd>);
 
 impl Bell {
-    /// A bell that was not rung.
+    /// Makes a bell that has not been rung.
     ///
     /// # Errors
     ///
-    /// Where the process or the system has no descriptor left.
+    /// Where the process has too many open files.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(fd)))
     }
 
-    /// Rings: the descriptor is readable until [`clear`](Self::clear).
-    #[inline]
+    /// Makes the bell readable until it is [cleared](Self::clear). Costs a syscall.
     pub fn ring(&self) {
-        // The one error there can be is a full counter, and then it rings already.
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        // Fails only where the counter is full: the bell is rung already.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
     }
 
-    /// Silences it.
-    #[inline]
+    /// Silences the bell. Never blocks. Costs a syscall.
     pub fn clear(&self) {
-        // The one error there can be is that it does not ring.
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+        // Fails only where the counter is zero: the bell is silent already.
+        let _ = rustix::io::read(&*self.0, &mut [0; 8]);
     }
 }
 

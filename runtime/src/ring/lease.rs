@@ -1,9 +1,12 @@
-//! Received bytes that somebody reads: they stay where they are, unchanged, for as long as a
-//! lease on them lives.
+//! Leases: received bytes that stay where they are for as long as somebody reads them.
+//!
+//! Between the ring and the handler on the path of a call. A lease keeps its buffer from the
+//! kernel and from writers; a view is a lease on bytes that were validated once. Neither copies.
 
 #![allow(unsafe_code)]
 
 use std::{
+    fmt,
     ops::{Deref, Range},
     ptr::NonNull,
 };
@@ -12,41 +15,51 @@ use ringcall_codec::{BodyError, Message, access};
 
 use super::{owned::SharedBuffer, pool::Filled};
 
-/// Bytes as one receive, or one copy, left them.
+/// Received bytes, wherever they are. Clones refer to the same bytes.
 #[derive(Clone, Debug)]
 pub enum Chunk {
-    /// In a buffer of the receive pool.
+    /// A buffer of the pool.
     Pool(Filled),
-    /// In a buffer of our own; the first bytes of it, as many as the number says.
+    /// The first bytes, as many as the number says, of a buffer of one's own.
     Owned(SharedBuffer, usize),
 }
 
-/// A part of a chunk, most often the body of a frame.
-#[derive(Clone, Debug)]
+impl Deref for Chunk {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pool(filled) => filled,
+            Self::Owned(buffer, len) => &buffer[..(*len).min(buffer.len())],
+        }
+    }
+}
+
+/// A range of a chunk, and the right to read it. Clones refer to the same bytes.
+#[derive(Clone)]
 pub struct Lease {
     chunk: Chunk,
     start: u32,
     len: u32,
 }
 
-/// A body that was validated as a message, with its lease. Derefs to the archived message.
-pub struct View<T: Message> {
-    lease: Lease,
-    archived: NonNull<T::Archived>,
-}
-
 impl Lease {
-    /// A lease on a range of a chunk; on the part of it that the chunk has.
+    /// A lease on a range of a chunk. What of the range lies outside of the chunk is cut off.
     #[inline]
     pub fn new(chunk: Chunk, range: Range<usize>) -> Self {
-        let end = range.end.min(chunk.len());
+        let end = range.end.min(chunk.len()).min(u32::MAX as usize);
         let start = range.start.min(end);
-        // Frames are shorter than 4 GiB, and chunks hold few of them.
-        Self { start: start as u32, len: (end - start) as u32, chunk }
+        Self {
+            chunk,
+            start: start as u32,
+            len: (end - start) as u32,
+        }
     }
 
-    /// Whether the bytes lie where the kernel put them, in the receive pool.
-    pub fn is_in_pool(&self) -> bool {
+    /// Whether the bytes are in a buffer of the pool, which then lacks it.
+    #[inline]
+    pub fn in_pool(&self) -> bool {
         matches!(self.chunk, Chunk::Pool(_))
     }
 }
@@ -61,31 +74,36 @@ impl Deref for Lease {
     }
 }
 
-impl Deref for Chunk {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Pool(filled) => filled,
-            Self::Owned(buffer, len) => &buffer[..*len],
-        }
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("len", &self.len)
+            .field("in_pool", &self.in_pool())
+            .finish_non_exhaustive()
     }
 }
 
+/// A message that was validated, read where it was received. Derefs to the archived message.
+pub struct View<T: Message> {
+    lease: Lease,
+    /// Points into the lease's bytes.
+    archived: NonNull<T::Archived>,
+}
+
 impl<T: Message> View<T> {
-    /// Validates a body and keeps it.
+    /// Validates the leased bytes as a message. This is done once; reading costs nothing more.
     ///
     /// # Errors
     ///
-    /// Where it is not a valid `T`.
+    /// Where the bytes are misaligned or no valid archive of `T`.
     #[inline]
     pub fn new(lease: Lease) -> Result<Self, BodyError> {
         let archived = NonNull::from(access::<T>(&lease)?);
         Ok(Self { lease, archived })
     }
 
-    /// The lease on the body.
+    /// The bytes of the message.
+    #[inline]
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -96,18 +114,24 @@ impl<T: Message> Deref for View<T> {
 
     #[inline]
     fn deref(&self) -> &T::Archived {
-        // SAFETY:
-        // - `access` gave this reference into the bytes of `lease`, after it validated them;
-        // - those bytes do not move with the lease (they are in a mapping), and are neither
-        //   written nor unmapped while it lives: `Filled` keeps its buffer from the kernel,
-        //   `SharedBuffer` has no writers;
-        // - the reference given lives no longer than `self`, and so than the lease.
+        // SAFETY: `access` gave this reference into the leased bytes. A lease's bytes neither
+        // move with it nor change while it lives, and the lease lives as long as the view.
         unsafe { self.archived.as_ref() }
     }
 }
 
 impl<T: Message> Clone for View<T> {
+    #[inline]
     fn clone(&self) -> Self {
-        Self { lease: self.lease.clone(), archived: self.archived }
+        Self {
+            lease: self.lease.clone(),
+            archived: self.archived,
+        }
+    }
+}
+
+impl<T: Message<Archived: fmt::Debug>> fmt::Debug for View<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("View").field(&**self).finish()
     }
 }

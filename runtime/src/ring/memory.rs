@@ -1,37 +1,75 @@
-//! Memory that the kernel and this process share: whole pages, mapped for it alone.
+//! Memory that the kernel writes into: page-aligned mappings and small aligned heap blocks.
+//!
+//! Below the receive buffers on the path of a call. It owns bytes and gives their address; it
+//! never makes a reference to them, since only the owner knows whether the kernel may be writing.
 
 #![allow(unsafe_code)]
 
-use std::{io, ptr::NonNull};
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc},
+    io,
+    ptr::{NonNull, null_mut},
+};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// Anonymous pages, zero until they are written; memory is used for those that were. Unmapped
-/// when dropped.
+/// Alignment of heap blocks in bytes: a cache line, and more than any archived type asks for.
+const HEAP_ALIGN: usize = 64;
+
+/// Zeroed memory that is readable and writable for as long as the value lives, and does not move
+/// with it.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(super) struct Memory {
     start: NonNull<u8>,
     len: usize,
+    origin: Origin,
 }
 
-impl Mapping {
-    /// Maps at least `len` bytes.
-    pub(super) fn new(len: usize) -> io::Result<Self> {
-        let len = len.max(1).next_multiple_of(rustix::param::page_size());
-        // SAFETY: a new mapping at an address the kernel chooses overlaps nothing.
-        let start = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )?
-        };
+#[derive(Debug)]
+enum Origin {
+    Mapped,
+    Heap(Layout),
+}
+
+impl Memory {
+    /// Maps `len` bytes of address space, page-aligned. Pages come when they are first touched.
+    ///
+    /// # Errors
+    ///
+    /// Where `len` is zero, or address space or mappings are exhausted.
+    pub(super) fn map(len: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a null hint lets the kernel choose a range that nothing else uses.
+        let start =
+            unsafe { mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags)? };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, len })
+        Ok(Self {
+            start,
+            len,
+            origin: Origin::Mapped,
+        })
     }
 
-    /// The first byte; page-aligned.
+    /// Takes `len` zeroed bytes from the heap, aligned to a cache line.
+    ///
+    /// # Errors
+    ///
+    /// Where `len` is zero or the allocator has no memory.
+    pub(super) fn heap(len: usize) -> io::Result<Self> {
+        let layout = Layout::from_size_align(len, HEAP_ALIGN)
+            .ok()
+            .filter(|layout| layout.size() > 0)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            start,
+            len,
+            origin: Origin::Heap(layout),
+        })
+    }
+
     #[inline]
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
@@ -44,11 +82,17 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `start` and `len` are of the mapping made in `new`, which nothing else unmaps;
-        // who borrows from it borrows from `self`, or keeps the owner of `self` alive.
-        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
-        debug_assert!(unmapped.is_ok(), "a mapping of our own can be unmapped");
+        match self.origin {
+            Origin::Mapped => {
+                // SAFETY: `map` got exactly this range and nothing else unmaps it. Whoever owns
+                // this value lends out no bytes beyond its life.
+                let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+                debug_assert!(unmapped.is_ok());
+            }
+            // SAFETY: `heap` allocated this block with this layout and nothing else frees it.
+            Origin::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+        }
     }
 }

@@ -1,428 +1,68 @@
-//! The ring: io_uring as a shard uses it, safe to call.
+//! The ring: a safe face of io_uring for sockets.
 //!
-//! First and last on the path of a call. Everything that is unsafe in ringcall is in this
-//! directory, because everything in it shares memory with the kernel. The rules that make it
-//! sound: an operation owns its buffer until its own last completion, whatever was dropped; a
-//! buffer that the kernel may write is never read; a buffer that somebody reads is never given
-//! back; a descriptor is not closed under an operation.
+//! First and last on the path of a call: bytes come from the kernel here, and go to it. Whoever
+//! starts an operation hands over what the kernel will touch and gets it back with the final
+//! completion, so dropping anything at any time is sound. All of the crate's unsafe code for
+//! memory shared with the kernel is in this folder. It never blocks (but for [`Ring::wait`]),
+//! never loses an operation, and never interprets a byte.
 //!
-//! It knows nothing of frames, calls or executors. The benchmark's floor, a raw echo, is written
-//! on it too, so that both have the same ring and the same buffers.
+//! A turn: start operations, [`enter`](Ring::enter) once, [`drain`](Ring::drain) the completions.
 
 #![allow(unsafe_code)]
 
 mod bell;
 mod error;
+mod in_flight;
+mod kernel;
 mod lease;
 mod memory;
-mod ops;
 mod owned;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io, mem,
     net::SocketAddr,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::OwnedFd,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use io_uring::{
-    IoUring, cqueue, opcode, squeue,
-    types::{Fd, SubmitArgs, Timespec},
-};
-use rustix::io::Errno;
+use io_uring::{opcode, squeue, types::CancelBuilder};
 
 pub use self::{
     bell::Bell,
-    error::RingError,
+    error::{MemlockLimit, RingError, Step as RingStep},
     lease::{Chunk, Lease, View},
-    ops::{OpId, Socket},
     owned::{OwnedBuffer, OwnedPool, SharedBuffer},
     pool::{Filled, Pool},
 };
-use self::ops::{Op, Ops, socket_address};
+use self::{
+    error::Step,
+    in_flight::{InFlight, Operation},
+    kernel::Kernel,
+};
 
-/// Sizes of a ring and of its buffers.
+/// A socket. An operation in flight holds a clone, so the descriptor is not closed, and its
+/// number not used again, under it.
+pub type Socket = Rc<OwnedFd>;
+
+/// Sizes of a ring and its pools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingConfig {
-    /// Entries of the submission queue; a power of two. Default: 1,024.
+    /// Operations that one enter submits; more take more enters. From 1 to 32768.
     pub sq_entries: u32,
-    /// Entries of the completion queue, at least four times as many: a multishot receive makes
-    /// many completions of one submission. Default: 8,192.
+    /// Completions that wait without overflowing; more cost the kernel memory and time. At least
+    /// `sq_entries`; more than 65536 count as that.
     pub cq_entries: u32,
-    /// Buffers of the receive pool; a power of two up to 32,768. Default: 1,024.
+    /// Receive buffers in the pool. A power of two up to 32768.
     pub pool_buffers: u16,
-    /// Length of each in bytes; a multiple of 16. Default: 16 KiB.
-    ///
-    /// They are used in turn, so the whole pool walks through the cache: with 512 × 64 KiB a 4 KiB
-    /// message costs 30 % more.
+    /// Length of each receive buffer in bytes. A multiple of 16, up to 1 GiB for the whole pool.
     pub pool_buffer_len: u32,
-    /// Bytes of idle buffers for large frames and copies that are kept. Default: 16 MiB.
+    /// Unused buffers of one's own that are kept for later, in bytes.
     pub owned_retained_bytes_max: usize,
-}
-
-/// An io_uring, its receive pool and the operations in flight. For one thread alone.
-pub struct Ring {
-    // Dropped first: with it the kernel forgets the pool.
-    uring: IoUring,
-    ops: Ops,
-    /// Entries that the submission queue had no room for, oldest first. As many as operations are
-    /// in flight, at most.
-    backlog: VecDeque<squeue::Entry>,
-    pool: Rc<Pool>,
-    owned: Rc<OwnedPool>,
-    enters: u64,
-    cq_overflows: u64,
-}
-
-/// Something that the kernel has done.
-#[derive(Debug)]
-pub struct Completion {
-    /// What the operation was submitted with.
-    pub token: u64,
-    /// The operation.
-    pub op: OpId,
-    /// What happened.
-    pub event: Event,
-}
-
-/// What the kernel has done. `more` says that the operation goes on; without it, it has ended.
-#[derive(Debug)]
-pub enum Event {
-    /// A connection was accepted.
-    Accepted {
-        /// Its socket.
-        result: io::Result<OwnedFd>,
-        /// Whether more will be accepted.
-        more: bool,
-    },
-    /// Bytes arrived in the pool; none at the end of the stream.
-    Received {
-        /// The bytes. ENOBUFS where the pool was empty.
-        result: io::Result<Option<Filled>>,
-        /// Whether more will be received.
-        more: bool,
-    },
-    /// Bytes arrived in a buffer of our own.
-    ReceivedInto {
-        /// How many; zero at the end of the stream.
-        result: io::Result<usize>,
-        /// The buffer.
-        buffer: OwnedBuffer,
-    },
-    /// Bytes were taken by the socket.
-    Sent {
-        /// How many.
-        result: io::Result<usize>,
-        /// The buffer.
-        bytes: Vec<u8>,
-        /// Where in it the send began.
-        from: usize,
-    },
-    /// A connection is made.
-    Connected {
-        /// Or why not.
-        result: io::Result<()>,
-    },
-}
-
-impl Ring {
-    /// Sets a ring up, with its pool.
-    ///
-    /// # Errors
-    ///
-    /// Where the kernel has no io_uring, or an old one, or forbids it, or where too little memory
-    /// may be locked. The error says what to do.
-    pub fn new(config: &RingConfig) -> Result<Self, RingError> {
-        let uring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            .setup_cqsize(config.cq_entries)
-            .build(config.sq_entries)
-            .map_err(RingError::from_setup)?;
-        let pool =
-            Pool::new(config.pool_buffers, config.pool_buffer_len).map_err(RingError::from_memory)?;
-        // SAFETY: the entries are page-aligned, `pool_buffers` in number, and mapped for as long
-        // as `pool` lives; `uring` is dropped before it, and with it the registration.
-        let registered = unsafe {
-            let submitter = uring.submitter();
-            let (address, count) = (pool.entries_address(), config.pool_buffers);
-            submitter.register_buf_ring_with_flags(address, count, POOL_GROUP, 0)
-        };
-        registered.map_err(RingError::from_pool)?;
-        Ok(Self {
-            uring,
-            ops: Ops::default(),
-            backlog: VecDeque::new(),
-            pool,
-            owned: OwnedPool::new(config.owned_retained_bytes_max),
-            enters: 0,
-            cq_overflows: 0,
-        })
-    }
-
-    /// The receive pool.
-    #[inline]
-    pub fn pool(&self) -> &Rc<Pool> {
-        &self.pool
-    }
-
-    /// The buffers of our own.
-    #[inline]
-    pub fn owned(&self) -> &Rc<OwnedPool> {
-        &self.owned
-    }
-
-    /// Accepts connections until it is cancelled or fails.
-    pub fn accept_multishot(&mut self, listener: &Socket, token: u64) -> OpId {
-        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()));
-        let entry = entry.flags(SOCKET_CLOEXEC).build();
-        self.submit(token, Op::Accept(Rc::clone(listener)), entry)
-    }
-
-    /// Receives into the pool until the stream ends, the pool is empty, or it is cancelled.
-    pub fn recv_multishot(&mut self, socket: &Socket, token: u64) -> OpId {
-        let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), POOL_GROUP).build();
-        self.submit(token, Op::Receive(Rc::clone(socket)), entry)
-    }
-
-    /// Receives once into `buffer[from..to]`; with `wait_all` until that is full, the stream ends
-    /// or an error. A range that is not in the buffer is cut to it.
-    pub fn recv_into(
-        &mut self,
-        socket: &Socket,
-        token: u64,
-        mut buffer: OwnedBuffer,
-        from: usize,
-        to: usize,
-        wait_all: bool,
-    ) -> OpId {
-        let to = to.min(buffer.len());
-        let from = from.min(to);
-        // `from` is within the buffer, and `wrapping_add` makes no claim beyond that.
-        let start = buffer.as_mut_ptr().wrapping_add(from);
-        let flags = if wait_all { MSG_WAITALL } else { 0 };
-        let len = u32::try_from(to - from).unwrap_or(u32::MAX);
-        let entry = opcode::Recv::new(Fd(socket.as_raw_fd()), start, len).flags(flags).build();
-        self.submit(token, Op::ReceiveInto(Rc::clone(socket), buffer), entry)
-    }
-
-    /// Sends `bytes[from..]`, all of it unless the connection fails.
-    #[inline]
-    pub fn send(&mut self, socket: &Socket, token: u64, bytes: Vec<u8>, from: usize) -> OpId {
-        let part = bytes.get(from..).unwrap_or_default();
-        let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(Fd(socket.as_raw_fd()), part.as_ptr(), len);
-        let entry = entry.flags(MSG_NOSIGNAL | MSG_WAITALL).build();
-        self.submit(token, Op::Send(Rc::clone(socket), bytes, from), entry)
-    }
-
-    /// Connects.
-    pub fn connect(&mut self, socket: &Socket, token: u64, address: &SocketAddr) -> OpId {
-        let address = socket_address(address);
-        let (start, len) = (address.as_ptr(), address.len());
-        let entry = opcode::Connect::new(Fd(socket.as_raw_fd()), start.cast(), len).build();
-        self.submit(token, Op::Connect(Rc::clone(socket), address), entry)
-    }
-
-    /// Asks for an operation to end. Its last completion still comes, and tells how it ended.
-    pub fn cancel(&mut self, target: OpId) {
-        let entry = opcode::AsyncCancel::new(target.0).build();
-        self.submit(0, Op::Cancel, entry);
-    }
-
-    /// Operations in flight.
-    pub fn in_flight(&self) -> usize {
-        self.ops.len()
-    }
-
-    /// Submits what is queued and lets the kernel post completions; without a syscall where there
-    /// is nothing of either.
-    ///
-    /// # Errors
-    ///
-    /// Where the kernel cannot for now. What is queued stays so.
-    #[inline]
-    pub fn enter(&mut self) -> io::Result<()> {
-        if self.has_nothing_to_enter_for() {
-            return Ok(());
-        }
-        self.enter_always()
-    }
-
-    /// As [`enter`](Self::enter), always with a syscall.
-    ///
-    /// # Errors
-    ///
-    /// As [`enter`](Self::enter).
-    pub fn enter_always(&mut self) -> io::Result<()> {
-        loop {
-            self.refill();
-            match self.enter_once(0) {
-                Ok(()) => {}
-                // The completion queue is full: there is something to drain first.
-                Err(Errno::BUSY | Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            }
-            if self.backlog.is_empty() || !self.uring.completion().is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Submits what is queued and waits for a completion, for `timeout` at most. For a thread that
-    /// has nothing else to do.
-    ///
-    /// # Errors
-    ///
-    /// As [`enter`](Self::enter).
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        self.refill();
-        if !self.uring.completion().is_empty() {
-            return self.enter();
-        }
-        self.enters += 1;
-        let timeout = Timespec::from(timeout);
-        let args = SubmitArgs::new().timespec(&timeout);
-        match self.uring.submitter().submit_with_args(1, &args) {
-            Ok(_) => Ok(()),
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// Whether there is nothing to submit, nothing to drain, and nothing that an
-    /// [`enter`](Self::enter) would bring. Reads shared memory alone.
-    #[inline]
-    pub fn is_quiet(&mut self) -> bool {
-        self.uring.completion().is_empty() && self.has_nothing_to_enter_for()
-    }
-
-    /// Moves every completion that is there to `out`.
-    #[inline]
-    pub fn drain(&mut self, out: &mut Vec<Completion>) {
-        let mut completions = self.uring.completion();
-        self.cq_overflows = u64::from(completions.overflow());
-        for entry in &mut completions {
-            if let Some(completion) = complete(&mut self.ops, &self.pool, &entry) {
-                out.push(completion);
-            }
-        }
-    }
-
-    /// Syscalls made to enter the ring.
-    pub fn enters(&self) -> u64 {
-        self.enters
-    }
-
-    /// Completions for which the queue had no room. The kernel keeps them.
-    pub fn cq_overflows(&self) -> u64 {
-        self.cq_overflows
-    }
-
-    /// Has the bell rung when something completes, while it is enabled. It is not at first.
-    ///
-    /// # Errors
-    ///
-    /// Where the kernel refuses, or the ring has a bell.
-    pub fn register_bell(&mut self, bell: &Bell) -> Result<(), RingError> {
-        self.disable_bell();
-        let registered = self.uring.submitter().register_eventfd(bell.as_raw_fd());
-        registered.map_err(RingError::from_bell)
-    }
-
-    /// Lets completions ring the bell. Those from before do not: look once more before sleeping.
-    pub fn enable_bell(&mut self) {
-        self.uring.completion().enable_eventfd();
-    }
-
-    /// Keeps completions from ringing the bell.
-    pub fn disable_bell(&mut self) {
-        self.uring.completion().disable_eventfd();
-    }
-
-    /// Enters an operation in the table and its entry in the queue.
-    #[inline]
-    fn submit(&mut self, token: u64, op: Op, entry: squeue::Entry) -> OpId {
-        let id = self.ops.insert(token, op);
-        let entry = entry.user_data(id.0);
-        if self.backlog.is_empty() {
-            // SAFETY: what the entry points to (a buffer on the heap or mapped, an address in a
-            // box) and its descriptor are owned by the operation, which is in `ops` until its last
-            // completion, or leaked with `ops` if that does not come; moving the owner does not
-            // move them.
-            if unsafe { self.uring.submission().push(&entry) }.is_ok() {
-                return id;
-            }
-        }
-        self.backlog.push_back(entry);
-        id
-    }
-
-    /// Moves entries from the backlog to the queue, as far as there is room.
-    #[inline]
-    fn refill(&mut self) {
-        while let Some(entry) = self.backlog.front() {
-            // SAFETY: as in `submit`.
-            if unsafe { self.uring.submission().push(entry) }.is_err() {
-                return;
-            }
-            self.backlog.pop_front();
-        }
-    }
-
-    #[inline]
-    fn has_nothing_to_enter_for(&mut self) -> bool {
-        let queue = self.uring.submission();
-        queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() && self.backlog.is_empty()
-    }
-
-    #[inline]
-    fn enter_once(&mut self, want: u32) -> Result<(), Errno> {
-        self.enters += 1;
-        let to_submit = self.uring.submission().len() as u32;
-        // SAFETY: no argument is passed, and every entry in the queue was pushed in `submit` or
-        // `refill`.
-        let entered = unsafe {
-            self.uring.submitter().enter::<()>(to_submit, want, ENTER_GETEVENTS, None)
-        };
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-        }
-    }
-}
-
-impl Drop for Ring {
-    /// Ends every operation before the memory goes that it may write to.
-    fn drop(&mut self) {
-        for id in self.ops.ids() {
-            self.cancel(id);
-        }
-        let mut completions = Vec::new();
-        for _ in 0..TEARDOWN_ROUNDS {
-            if self.ops.len() == 0 {
-                return;
-            }
-            if self.wait(TEARDOWN_WAIT).is_err() {
-                break;
-            }
-            self.drain(&mut completions);
-            completions.clear();
-        }
-        if self.ops.len() > 0 {
-            // The kernel may still write to what these own: better lost than written to later.
-            std::mem::forget(std::mem::take(&mut self.ops));
-            std::mem::forget(Rc::clone(&self.pool));
-        }
-    }
 }
 
 impl Default for RingConfig {
@@ -437,63 +77,490 @@ impl Default for RingConfig {
     }
 }
 
-/// What a completion entry says. None for one that nobody waits for.
-#[inline]
-fn complete(ops: &mut Ops, pool: &Rc<Pool>, entry: &cqueue::Entry) -> Option<Completion> {
-    let id = OpId(entry.user_data());
-    let more = cqueue::more(entry.flags());
-    let result = match entry.result() {
-        failed @ ..0 => Err(io::Error::from_raw_os_error(-failed)),
-        done => Ok(done.cast_unsigned()),
-    };
-    let (token, op) = ops.get_mut(id)?;
-    let event = match op {
-        Op::Receive(_) => {
-            let filled = cqueue::buffer_select(entry.flags()).and_then(|buffer| {
-                let len = result.as_ref().copied().unwrap_or(0);
-                pool.filled(buffer, len)
-            });
-            // A buffer that came with nothing in it goes straight back.
-            let filled = filled.filter(|filled| !filled.is_empty());
-            Event::Received { result: result.map(|_| filled), more }
-        }
-        Op::Accept(_) => {
-            // SAFETY: a successful accept gives a descriptor that nobody else has.
-            let owned = |fd: u32| unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) };
-            Event::Accepted { result: result.map(owned), more }
-        }
-        _ => {
-            return ops.remove(id).and_then(|op| finished(token, id, op, result));
-        }
-    };
-    if !more {
-        ops.remove(id);
+impl RingConfig {
+    fn validate(&self) -> Result<(), RingError> {
+        let Self {
+            sq_entries,
+            cq_entries,
+            pool_buffers,
+            pool_buffer_len,
+            ..
+        } = *self;
+        check(
+            "sq_entries",
+            sq_entries,
+            "from 1 to 32768",
+            (1..=32_768).contains(&sq_entries),
+        )?;
+        check(
+            "cq_entries",
+            cq_entries,
+            "at least sq_entries",
+            cq_entries >= sq_entries,
+        )?;
+        check(
+            "pool_buffers",
+            pool_buffers,
+            "a power of two up to 32768",
+            { pool_buffers.is_power_of_two() },
+        )?;
+        let pool_len = u64::from(pool_buffers) * u64::from(pool_buffer_len);
+        check(
+            "pool_buffer_len",
+            pool_buffer_len,
+            "a multiple of 16, the pool up to 1 GiB",
+            { pool_buffer_len > 0 && pool_buffer_len.is_multiple_of(16) && pool_len <= 1 << 30 },
+        )
     }
-    Some(Completion { token, op: id, event })
 }
 
-/// What the one completion of an operation says.
-#[inline]
-fn finished(token: u64, id: OpId, op: Op, result: io::Result<u32>) -> Option<Completion> {
-    let event = match op {
-        Op::Send(_, bytes, from) => {
-            Event::Sent { result: result.map(|sent| sent as usize), bytes, from }
-        }
-        Op::ReceiveInto(_, buffer) => {
-            Event::ReceivedInto { result: result.map(|received| received as usize), buffer }
-        }
-        Op::Connect(..) => Event::Connected { result: result.map(|_| ()) },
-        Op::Accept(_) | Op::Receive(_) | Op::Cancel => return None,
-    };
-    Some(Completion { token, op: id, event })
+fn check(
+    setting: &'static str,
+    value: impl Into<u64>,
+    wanted: &'static str,
+    is_valid: bool,
+) -> Result<(), RingError> {
+    if is_valid {
+        return Ok(());
+    }
+    Err(RingError::Config {
+        setting,
+        value: value.into(),
+        wanted,
+    })
 }
 
-/// Group of the pool's buffers: the ring has one.
-const POOL_GROUP: u16 = 0;
-const ENTER_GETEVENTS: u32 = 1;
-const MSG_NOSIGNAL: i32 = 0x4000;
-const MSG_WAITALL: i32 = 0x100;
-const SOCKET_CLOEXEC: i32 = 0o2_000_000;
-/// How long, and how often, a ring that is dropped waits for its operations to end.
-const TEARDOWN_WAIT: Duration = Duration::from_millis(10);
-const TEARDOWN_ROUNDS: usize = 100;
+/// An operation. Never that of another, even when the table's place is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpId(u64);
+
+impl OpId {
+    #[inline]
+    fn new(index: u32, generation: u32) -> Self {
+        Self(u64::from(index) | u64::from(generation) << 32)
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    #[inline]
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Something that happened to an operation.
+#[derive(Debug)]
+pub struct Completion {
+    /// What the operation was started with.
+    pub token: u64,
+    /// The operation.
+    pub op: OpId,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened to an operation. Where there is a `more`, its being false ends the operation;
+/// the other events end theirs.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was accepted, or the accept failed.
+    Accepted {
+        /// The connection's socket, closed on exec.
+        result: io::Result<OwnedFd>,
+        /// Whether the accept goes on.
+        more: bool,
+    },
+    /// Bytes were received into the pool, or the receive ended.
+    Received {
+        /// The bytes; None at the end of the stream. ENOBUFS where the pool is empty.
+        result: io::Result<Option<Filled>>,
+        /// Whether the receive goes on.
+        more: bool,
+    },
+    /// Bytes were received into a buffer of one's own.
+    ReceivedInto {
+        /// Bytes received; zero at the end of the stream, or where none were asked for.
+        result: io::Result<usize>,
+        /// The buffer, as it was handed over but for the bytes received.
+        buffer: OwnedBuffer,
+    },
+    /// Bytes were sent.
+    Sent {
+        /// Bytes sent; fewer than asked for only where the socket failed or the send was
+        /// cancelled, or there were more than 1 GiB.
+        result: io::Result<usize>,
+        /// The bytes, as they were handed over.
+        bytes: Vec<u8>,
+        /// Where in `bytes` the send began.
+        from: usize,
+    },
+    /// A connection was made or refused.
+    Connected {
+        /// Whether it was made.
+        result: io::Result<()>,
+    },
+}
+
+/// A ring with its buffers. Belongs to the thread that makes it.
+///
+/// Operations are started at once or, where the kernel's queue is full and takes nothing, kept
+/// in order until it does. Dropping the ring cancels what is in flight and waits for it, for a
+/// second at most.
+pub struct Ring {
+    kernel: Kernel,
+    in_flight: InFlight,
+    /// Entries that the kernel's queue had no room for. At most two for each operation in
+    /// flight: itself and its cancellation.
+    backlog: VecDeque<squeue::Entry>,
+    pool: Rc<Pool>,
+    owned: Rc<OwnedPool>,
+    /// Kept open while the kernel may ring it.
+    bell: Option<Bell>,
+    strays: u64,
+}
+
+/// Marks the completions of cancellations. No operation has this id: its index is out of reach.
+const CANCELLATION: u64 = u64::MAX;
+
+/// How long dropping a ring waits for the kernel to let go of its memory.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Ring {
+    /// Makes a ring for this thread.
+    ///
+    /// # Errors
+    ///
+    /// Where io_uring is missing, forbidden, too old or short of memory, or a setting is out of
+    /// its bounds; the error says what to do.
+    pub fn new(config: &RingConfig) -> Result<Self, RingError> {
+        const CQ_ENTRIES_MAX: u32 = 65_536;
+        config.validate()?;
+        let cq_entries = config.cq_entries.min(CQ_ENTRIES_MAX);
+        let kernel = Kernel::new(&RingConfig {
+            cq_entries,
+            ..config.clone()
+        })?;
+        let pool = Pool::new(config.pool_buffers, config.pool_buffer_len).map_err(|source| {
+            let buffer_bytes = u64::from(config.pool_buffer_len);
+            let wanted_bytes = u64::from(config.pool_buffers) * buffer_bytes;
+            RingError::Memory {
+                wanted_bytes,
+                source,
+            }
+        })?;
+        // SAFETY: the ring keeps the pool, and its `Drop` leaks it where operations are left.
+        let registered = unsafe { kernel.register_pool(&pool) };
+        registered.map_err(|source| RingError::of(Step::Pool, source, config))?;
+        Ok(Self {
+            kernel,
+            in_flight: InFlight::default(),
+            backlog: VecDeque::new(),
+            pool,
+            owned: OwnedPool::new(config.owned_retained_bytes_max),
+            bell: None,
+            strays: 0,
+        })
+    }
+
+    /// The receive buffers.
+    #[inline]
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// Buffers of one's own, for [`recv_into`](Self::recv_into).
+    #[inline]
+    pub fn owned(&self) -> &Rc<OwnedPool> {
+        &self.owned
+    }
+
+    /// Accepts connections until it fails or is cancelled: [`Event::Accepted`].
+    pub fn accept_multishot(&mut self, listener: &Socket, token: u64) -> OpId {
+        self.start(
+            token,
+            Operation::Accept {
+                listener: Rc::clone(listener),
+            },
+        )
+    }
+
+    /// Receives into the pool until the stream ends, the pool is empty or it is cancelled:
+    /// [`Event::Received`].
+    #[inline]
+    pub fn recv_multishot(&mut self, socket: &Socket, token: u64) -> OpId {
+        self.start(
+            token,
+            Operation::Recv {
+                socket: Rc::clone(socket),
+            },
+        )
+    }
+
+    /// Receives into `buffer[from..to]`, cut to its capacity: [`Event::ReceivedInto`]. With
+    /// `wait_all` it completes when the range is full or the stream ends, else with the first
+    /// bytes.
+    #[inline]
+    pub fn recv_into(
+        &mut self,
+        socket: &Socket,
+        token: u64,
+        buffer: OwnedBuffer,
+        from: usize,
+        to: usize,
+        wait_all: bool,
+    ) -> OpId {
+        let socket = Rc::clone(socket);
+        self.start(
+            token,
+            Operation::RecvInto {
+                socket,
+                buffer,
+                from,
+                to,
+                wait_all,
+            },
+        )
+    }
+
+    /// Sends `bytes[from..]`, all of it unless that fails: [`Event::Sent`]. Two sends on one
+    /// socket at a time may be sent in any order, and mixed.
+    #[inline]
+    pub fn send(&mut self, socket: &Socket, token: u64, bytes: Vec<u8>, from: usize) -> OpId {
+        self.start(
+            token,
+            Operation::Send {
+                socket: Rc::clone(socket),
+                bytes,
+                from,
+            },
+        )
+    }
+
+    /// Connects a socket: [`Event::Connected`].
+    pub fn connect(&mut self, socket: &Socket, token: u64, address: &SocketAddr) -> OpId {
+        let address = Box::new((*address).into());
+        self.start(
+            token,
+            Operation::Connect {
+                socket: Rc::clone(socket),
+                address,
+            },
+        )
+    }
+
+    /// Asks the kernel to end an operation. Its final completion comes in any case: with
+    /// ECANCELED, or with what it had done before. An operation that is over or being cancelled
+    /// is left alone.
+    pub fn cancel(&mut self, target: OpId) {
+        if self.in_flight.cancel(target) {
+            let entry = opcode::AsyncCancel::new(target.0)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(CANCELLATION);
+            self.push(&entry);
+        }
+    }
+
+    /// Operations without a final completion.
+    #[inline]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Submits what was started and runs the completions that are due, in one syscall; none
+    /// where there is neither. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses for good (EBADR: it lost completions for want of memory). What
+    /// passes (EINTR, EBUSY, EAGAIN) is retried, now or with the next enter.
+    #[inline]
+    pub fn enter(&mut self) -> io::Result<()> {
+        if self.has_nothing_to_enter() {
+            return Ok(());
+        }
+        self.enter_always()
+    }
+
+    /// [`enter`](Self::enter) without looking first whether there is a reason to: the last look
+    /// before parking, after the bell was enabled.
+    ///
+    /// # Errors
+    ///
+    /// As for `enter`.
+    pub fn enter_always(&mut self) -> io::Result<()> {
+        loop {
+            self.refill();
+            let submitted = self.kernel.enter()?;
+            if self.backlog.is_empty() || submitted == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Submits what was started and sleeps until there is a completion, or the time is over, or
+    /// a signal arrives. For programs without an executor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`enter`](Self::enter).
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        self.refill();
+        if !self.backlog.is_empty() {
+            self.enter_always()?;
+        }
+        if self.kernel.is_empty() {
+            self.kernel.wait(timeout)
+        } else {
+            self.enter()
+        }
+    }
+
+    /// Whether there is nothing to submit, to run or to drain. Reads shared memory only, and
+    /// writes none: for spinning.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.kernel.is_empty() && self.has_nothing_to_enter()
+    }
+
+    /// Moves all completions that are there to the end of `out`.
+    #[inline]
+    pub fn drain(&mut self, out: &mut Vec<Completion>) {
+        let Self {
+            kernel,
+            in_flight,
+            pool,
+            strays,
+            ..
+        } = self;
+        let completions = kernel.completions();
+        out.reserve(completions.len());
+        for entry in completions {
+            match in_flight.complete(&entry, pool) {
+                Some(completion) => out.push(completion),
+                None if entry.user_data() == CANCELLATION => {}
+                None => *strays += 1,
+            }
+        }
+    }
+
+    /// Syscalls made to submit and to fetch completions.
+    #[inline]
+    pub fn enters(&self) -> u64 {
+        self.kernel.enters()
+    }
+
+    /// Enters that found the completion queue overflown. Nothing is lost by that but time.
+    #[inline]
+    pub fn cq_overflows(&self) -> u64 {
+        self.kernel.cq_overflows()
+    }
+
+    /// Completions that belonged to no operation. Zero, unless the kernel errs.
+    #[inline]
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Has the kernel ring a bell when there is a reason to enter; once in a ring's life.
+    /// Disabled at first.
+    ///
+    /// # Errors
+    ///
+    /// Where the ring has a bell.
+    pub fn register_bell(&mut self, bell: &Bell) -> Result<(), RingError> {
+        self.kernel
+            .register_bell(bell)
+            .map_err(|source| RingError::of(Step::Bell, source, &RingConfig::default()))?;
+        self.bell = Some(bell.clone());
+        Ok(())
+    }
+
+    /// Lets the kernel ring the bell for what happens from now on. What happened before does not
+    /// ring it: [`enter_always`](Self::enter_always) before relying on it.
+    pub fn enable_bell(&self) {
+        self.kernel.set_bell(true);
+    }
+
+    /// Keeps the kernel from ringing the bell, which costs it time. The bell may have been rung.
+    pub fn disable_bell(&self) {
+        self.kernel.set_bell(false);
+    }
+
+    #[inline]
+    fn has_nothing_to_enter(&self) -> bool {
+        self.kernel.queued() == 0 && !self.kernel.has_task_work() && self.backlog.is_empty()
+    }
+
+    #[inline]
+    fn start(&mut self, token: u64, operation: Operation) -> OpId {
+        let (op, entry) = self.in_flight.start(token, operation);
+        self.push(&entry);
+        op
+    }
+
+    /// Queues an entry of an operation in flight, or one that points to nothing.
+    #[inline]
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: the entry points into what its operation owns, which stays in `in_flight`
+        // until the final completion; `Drop` waits for that or leaks it.
+        if !self.backlog.is_empty() || !unsafe { self.kernel.push(entry) } {
+            self.push_late(entry);
+        }
+    }
+
+    /// Makes room by submitting, and keeps what has no room even so.
+    #[cold]
+    fn push_late(&mut self, entry: &squeue::Entry) {
+        self.backlog.push_back(entry.clone());
+        self.kernel.submit();
+        self.refill();
+    }
+
+    /// Moves the backlog to the kernel's queue, as far as it goes.
+    #[inline]
+    fn refill(&mut self) {
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: as in `push`.
+            if !unsafe { self.kernel.push(entry) } {
+                return;
+            }
+            self.backlog.pop_front();
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DROP_PATIENCE;
+        let mut completions = Vec::new();
+        while self.in_flight.len() > 0 && Instant::now() < deadline {
+            let cancel_all = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+            self.push(&cancel_all.user_data(CANCELLATION));
+            if self.wait(Duration::from_millis(10)).is_err() {
+                break;
+            }
+            self.drain(&mut completions);
+            completions.clear();
+        }
+        if self.in_flight.len() > 0 {
+            // The kernel may still read and write what these operations own, and the pool:
+            // memory that is never freed is the lesser evil.
+            mem::forget(mem::take(&mut self.in_flight));
+            mem::forget(Rc::clone(&self.pool));
+        }
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("in_flight", &self.in_flight.len())
+            .field("pool", &self.pool)
+            .field("owned", &self.owned)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,152 +1,192 @@
-//! Buffers that belong to this process: for large frames, and for what is copied.
+//! Buffers of one's own: for frames that no pool buffer holds whole, and for copies.
 //!
-//! They come in size classes and are used again. A fresh large one is address space only: its
-//! pages come with the bytes that are received into them, so a length that a peer declares costs
-//! nothing until the bytes are there.
+//! Beside the pool on the path of a call. A buffer has one owner, who may write it or lend it to
+//! the kernel, until it is shared; then nobody writes it until the last holder lets go and it
+//! returns to its size class. It never hands out memory that is not initialised, and what it
+//! keeps for later is bounded; the bytes of a recycled buffer are whatever was there.
 
 #![allow(unsafe_code)]
 
 use std::{
+    alloc::{Layout, handle_alloc_error},
+    array,
     cell::{Cell, RefCell},
-    fmt,
+    fmt, io,
     ops::{Deref, DerefMut},
-    rc::{Rc, Weak},
+    ptr::NonNull,
+    rc::Rc,
+    slice,
 };
 
-use super::memory::Mapping;
+use super::memory::Memory;
 
-/// Smallest size class in bytes: a page.
-const CLASS_MIN: usize = 4096;
-/// Number of size classes, each twice as long as the one before: 4 KiB to 1 GiB.
-const CLASSES: usize = 19;
+/// Capacity of the smallest size class, in bytes. Each class is twice the one before.
+const CLASS_LEN_MIN: usize = 4 * 1024;
 
-/// Buffers kept for the next use.
+/// Capacity of the largest size class, in bytes. Longer buffers are not recycled.
+const CLASS_LEN_MAX: usize = 64 * 1024 * 1024;
+
+const CLASSES: usize = (CLASS_LEN_MAX / CLASS_LEN_MIN).ilog2() as usize + 1;
+
+/// From this capacity on, in bytes, a buffer is a mapping: it costs address space when it is
+/// taken, and memory as bytes arrive.
+const MAPPED_LEN_MIN: usize = 32 * 1024;
+
+/// Gives out buffers and keeps some of those that come back, by size class.
 pub struct OwnedPool {
-    free: [RefCell<Vec<Rc<Block>>>; CLASSES],
+    classes: RefCell<[Vec<Rc<Block>>; CLASSES]>,
     retained_bytes: Cell<usize>,
     retained_bytes_max: usize,
     outstanding_bytes: Cell<usize>,
 }
 
-/// The memory of one buffer.
-struct Block {
-    memory: Mapping,
-    pool: Weak<OwnedPool>,
-}
-
-/// A buffer that one owner may write.
-pub struct OwnedBuffer(Handle);
-
-/// A buffer that is no longer written. Clones read the same bytes.
-#[derive(Clone)]
-pub struct SharedBuffer(Handle);
-
-/// A reference to a block; the last to go gives it back to its pool.
-struct Handle(Option<Rc<Block>>);
-
 impl OwnedPool {
-    pub(super) fn new(retained_bytes_max: usize) -> Rc<Self> {
+    /// A pool that keeps at most `retained_bytes_max` bytes of unused buffers.
+    pub fn new(retained_bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
-            free: Default::default(),
+            classes: RefCell::new(array::from_fn(|_| Vec::new())),
             retained_bytes: Cell::new(0),
             retained_bytes_max,
             outstanding_bytes: Cell::new(0),
         })
     }
 
-    /// A buffer of at least `len` bytes, aligned to a page. What it holds is initialised and
-    /// otherwise arbitrary.
-    ///
-    /// # Panics
-    ///
-    /// Where the address space is used up, as any allocation.
+    /// A buffer whose capacity is `len` bytes or more, at least 64-aligned; from 32 KiB on
+    /// page-aligned. Its content is unspecified. As with `Vec`, the process aborts where there
+    /// is no memory; [`try_take`](Self::try_take) does not.
+    #[inline]
     pub fn take(self: &Rc<Self>, len: usize) -> OwnedBuffer {
-        let class = class_of(len);
-        let kept = self.free.get(class).and_then(|free| free.borrow_mut().pop());
-        let block = kept.unwrap_or_else(|| {
-            let memory = Mapping::new(CLASS_MIN << class);
-            let memory = memory.unwrap_or_else(|_| std::alloc::handle_alloc_error(layout(class)));
-            self.retained_bytes.set(self.retained_bytes.get() + memory.len());
-            Rc::new(Block { memory, pool: Rc::downgrade(self) })
-        });
-        self.retained_bytes.set(self.retained_bytes.get() - block.memory.len());
-        self.outstanding_bytes.set(self.outstanding_bytes.get() + block.memory.len());
-        OwnedBuffer(Handle(Some(block)))
+        self.try_take(len).unwrap_or_else(|_| {
+            handle_alloc_error(Layout::from_size_align(len, 1).unwrap_or(Layout::new::<u8>()))
+        })
     }
 
-    /// Bytes of the buffers that are in use.
+    /// [`take`](Self::take), where running out of memory is to be handled.
+    ///
+    /// # Errors
+    ///
+    /// Where memory, address space or mappings (`vm.max_map_count`) are exhausted.
+    pub fn try_take(self: &Rc<Self>, len: usize) -> io::Result<OwnedBuffer> {
+        let block = match class_of(len) {
+            Some(class) => {
+                let kept = self.classes.borrow_mut()[class].pop();
+                match kept {
+                    Some(block) => {
+                        self.retained_bytes
+                            .set(self.retained_bytes.get() - block.memory.len());
+                        block
+                    }
+                    None => Block::new(CLASS_LEN_MIN << class, Some(class))?,
+                }
+            }
+            None => Block::new(len, None)?,
+        };
+        self.outstanding_bytes
+            .set(self.outstanding_bytes.get() + block.memory.len());
+        block.pool.set(Some(Rc::clone(self)));
+        Ok(OwnedBuffer { block })
+    }
+
+    /// Capacity of all buffers that are in use, in bytes.
+    #[inline]
     pub fn outstanding_bytes(&self) -> usize {
         self.outstanding_bytes.get()
     }
 
+    /// Capacity of the unused buffers that are kept, in bytes.
+    #[inline]
+    pub fn retained_bytes(&self) -> usize {
+        self.retained_bytes.get()
+    }
+
+    /// Keeps a block that nobody uses any more, or frees it.
     fn put_back(&self, block: Rc<Block>) {
-        let len = block.memory.len();
-        self.outstanding_bytes.set(self.outstanding_bytes.get() - len);
-        let retained = self.retained_bytes.get() + len;
-        if let Some(free) = self.free.get(class_of(len))
+        let capacity = block.memory.len();
+        self.outstanding_bytes
+            .set(self.outstanding_bytes.get() - capacity);
+        let retained = self.retained_bytes.get() + capacity;
+        if let Some(class) = block.class
             && retained <= self.retained_bytes_max
         {
             self.retained_bytes.set(retained);
-            free.borrow_mut().push(block);
+            self.classes.borrow_mut()[class].push(block);
         }
     }
 }
 
-fn class_of(len: usize) -> usize {
-    len.max(CLASS_MIN).next_power_of_two().trailing_zeros() as usize
-        - CLASS_MIN.trailing_zeros() as usize
+impl fmt::Debug for OwnedPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedPool")
+            .field("outstanding_bytes", &self.outstanding_bytes.get())
+            .field("retained_bytes", &self.retained_bytes.get())
+            .finish_non_exhaustive()
+    }
 }
 
-fn layout(class: usize) -> std::alloc::Layout {
-    std::alloc::Layout::from_size_align(CLASS_MIN << class, CLASS_MIN)
-        .unwrap_or(std::alloc::Layout::new::<u8>())
+/// The size class of buffers for `len` bytes; None beyond the largest.
+#[inline]
+fn class_of(len: usize) -> Option<usize> {
+    if len > CLASS_LEN_MAX {
+        return None;
+    }
+    let capacity = len.next_power_of_two().max(CLASS_LEN_MIN);
+    Some((capacity / CLASS_LEN_MIN).ilog2() as usize)
+}
+
+/// A buffer's memory, with the pool it returns to while it is in use.
+struct Block {
+    memory: Memory,
+    class: Option<usize>,
+    pool: Cell<Option<Rc<OwnedPool>>>,
+}
+
+impl Block {
+    fn new(len: usize, class: Option<usize>) -> io::Result<Rc<Self>> {
+        let memory = if len >= MAPPED_LEN_MIN {
+            Memory::map(len)?
+        } else {
+            Memory::heap(len)?
+        };
+        Ok(Rc::new(Self {
+            memory,
+            class,
+            pool: Cell::new(None),
+        }))
+    }
+
+    /// Lets go of one reference; the last sends the block back to its pool.
+    #[inline]
+    fn release(this: &Rc<Self>) {
+        if Rc::strong_count(this) == 1
+            && let Some(pool) = this.pool.take()
+        {
+            pool.put_back(Rc::clone(this));
+        }
+    }
+}
+
+/// A buffer with one owner, dereferenced to all of its capacity. Returns to its pool when
+/// dropped.
+///
+/// Invariant: the only reference to its block.
+pub struct OwnedBuffer {
+    block: Rc<Block>,
 }
 
 impl OwnedBuffer {
-    /// Ends writing: from now on the bytes can be shared.
+    /// Where the bytes are. They do not move with the value.
+    #[inline]
+    pub(super) fn start(&mut self) -> NonNull<u8> {
+        self.block.memory.start()
+    }
+
+    /// Gives up writing, so that the bytes can have several readers. Allocates nothing.
     #[inline]
     pub fn share(self) -> SharedBuffer {
-        SharedBuffer(self.0)
-    }
-
-    /// The first byte, for the kernel to write to.
-    #[inline]
-    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.0.memory().map_or(std::ptr::dangling_mut(), |memory| memory.start().as_ptr())
-    }
-}
-
-impl Handle {
-    #[inline]
-    fn memory(&self) -> Option<&Mapping> {
-        self.0.as_deref().map(|block| &block.memory)
-    }
-
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        let Some(memory) = self.memory() else { return &[] };
-        // SAFETY: the mapping is initialised, and `self` keeps it. An `OwnedBuffer`'s handle is
-        // its only one, and is borrowed for the slice; a `SharedBuffer`'s block is not written.
-        unsafe { std::slice::from_raw_parts(memory.start().as_ptr(), memory.len()) }
-    }
-}
-
-impl Clone for Handle {
-    #[inline]
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl Drop for Handle {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(block) = self.0.take()
-            && Rc::strong_count(&block) == 1
-            && let Some(pool) = block.pool.upgrade()
-        {
-            pool.put_back(block);
-        }
+        let block = Rc::clone(&self.block);
+        // Dropping the owner finds two references and leaves the block in use.
+        drop(self);
+        SharedBuffer { block }
     }
 }
 
@@ -155,19 +195,42 @@ impl Deref for OwnedBuffer {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.0.bytes()
+        let memory = &self.block.memory;
+        // SAFETY: the memory is initialised and lives as long as the block. Nothing writes it
+        // meanwhile: this is its only owner, and is borrowed; an operation that has the kernel
+        // write it owns the buffer and does not dereference it.
+        unsafe { slice::from_raw_parts(memory.start().as_ptr(), memory.len()) }
     }
 }
 
 impl DerefMut for OwnedBuffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let Some(memory) = self.0.memory() else { return &mut [] };
-        // SAFETY: the mapping is initialised and `self` keeps it; the handle is the block's only
-        // one, as it was taken from the pool's list or made new, and is not cloned before
-        // `share`. It is borrowed mutably for as long as the slice lives.
-        unsafe { std::slice::from_raw_parts_mut(memory.start().as_ptr(), memory.len()) }
+        let memory = &self.block.memory;
+        // SAFETY: as in `deref`; and this is the only reference to the block, borrowed mutably.
+        unsafe { slice::from_raw_parts_mut(memory.start().as_ptr(), memory.len()) }
     }
+}
+
+impl Drop for OwnedBuffer {
+    #[inline]
+    fn drop(&mut self) {
+        Block::release(&self.block);
+    }
+}
+
+impl fmt::Debug for OwnedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedBuffer")
+            .field("capacity", &self.block.memory.len())
+            .finish()
+    }
+}
+
+/// A buffer that is only read. The last clone to be dropped returns it to its pool.
+#[derive(Clone)]
+pub struct SharedBuffer {
+    block: Rc<Block>,
 }
 
 impl Deref for SharedBuffer {
@@ -175,18 +238,24 @@ impl Deref for SharedBuffer {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.0.bytes()
+        let memory = &self.block.memory;
+        // SAFETY: the memory is initialised and lives as long as the block; nothing writes it
+        // until the last `SharedBuffer` has returned the block to the pool.
+        unsafe { slice::from_raw_parts(memory.start().as_ptr(), memory.len()) }
     }
 }
 
-impl fmt::Debug for OwnedBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OwnedBuffer({} bytes)", self.len())
+impl Drop for SharedBuffer {
+    #[inline]
+    fn drop(&mut self) {
+        Block::release(&self.block);
     }
 }
 
 impl fmt::Debug for SharedBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SharedBuffer({} bytes)", self.len())
+        f.debug_struct("SharedBuffer")
+            .field("capacity", &self.block.memory.len())
+            .finish()
     }
 }

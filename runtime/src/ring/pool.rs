@@ -1,136 +1,171 @@
-//! The pool of receive buffers that a shard shares with the kernel.
+//! The pool of receive buffers that the kernel fills in the order they come free.
 //!
-//! Each buffer belongs to exactly one side at a time: to the kernel while it is in the ring of
-//! provided buffers, to this process from the completion that names it until the last
-//! [`Filled`] of it is dropped. The kernel writes only what it has; this process reads only what
-//! it has.
+//! First on the path of a call: a multishot receive takes the next buffer of this
+//! provided-buffer ring when bytes arrive, and the completion names it. A buffer belongs either
+//! to the kernel, which may write it at any time, or to the [`Filled`]s that refer to it, and
+//! then nobody writes it. It never gives the kernel a buffer twice.
 
 #![allow(unsafe_code)]
 
 use std::{
     cell::Cell,
-    io,
+    fmt, io,
     ops::Deref,
+    ptr::NonNull,
     rc::Rc,
+    slice,
     sync::atomic::{AtomicU16, Ordering},
 };
 
 use io_uring::types::BufRingEntry;
 
-use super::memory::Mapping;
+use super::memory::Memory;
 
-/// Receive buffers of one length.
-#[derive(Debug)]
+/// The buffers of a ring: a power of two of them, all of one length, in one mapping.
+///
+/// Invariants: `references[bid] == 0` exactly while the kernel owns buffer `bid`; the kernel owns
+/// `free` buffers, and `tail` counts the buffers ever given to it.
 pub struct Pool {
-    /// The buffers, one after the other.
-    buffers: Mapping,
-    /// The ring of buffers that the kernel may fill; entries, then wrapped around.
-    entries: Mapping,
-    count: u16,
+    /// Entries that name the buffers for the kernel. Entry 0 also holds the tail.
+    entries: Memory,
+    data: Memory,
+    len: u16,
     buffer_len: u32,
-    /// References to each buffer; zero while the kernel has it.
-    references: Box<[Cell<u32>]>,
-    /// Where the next entry goes; the kernel's copy is in the ring.
     tail: Cell<u16>,
     free: Cell<u16>,
-}
-
-/// What one receive brought: a reference to a buffer of the pool and how much of it was filled.
-///
-/// Cloning adds a reference. When the last is dropped, the kernel gets the buffer back.
-#[derive(Debug)]
-pub struct Filled {
-    pool: Rc<Pool>,
-    buffer: u16,
-    len: u32,
+    references: Box<[Cell<u32>]>,
 }
 
 impl Pool {
-    /// A pool with every buffer in the ring, which is yet to be registered.
-    pub(super) fn new(count: u16, buffer_len: u32) -> io::Result<Rc<Self>> {
-        let pool = Rc::new(Self {
-            buffers: Mapping::new(usize::from(count) * buffer_len as usize)?,
-            entries: Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?,
-            count,
+    /// Maps the memory and enters every buffer. `len` is a power of two up to 32768.
+    pub(super) fn new(len: u16, buffer_len: u32) -> io::Result<Rc<Self>> {
+        let pool = Self {
+            entries: Memory::map(usize::from(len) * size_of::<BufRingEntry>())?,
+            data: Memory::map(usize::from(len) * buffer_len as usize)?,
+            len,
             buffer_len,
-            references: vec![Cell::new(0); usize::from(count)].into_boxed_slice(),
             tail: Cell::new(0),
             free: Cell::new(0),
-        });
-        (0..count).for_each(|buffer| pool.give(buffer));
-        Ok(pool)
+            references: vec![Cell::new(0); usize::from(len)].into_boxed_slice(),
+        };
+        for bid in 0..len {
+            pool.give(bid);
+        }
+        Ok(Rc::new(pool))
     }
 
-    /// Address of the ring of buffers, for its registration.
+    /// Address of the entries, for registering; page-aligned.
     pub(super) fn entries_address(&self) -> u64 {
-        self.entries.start().as_ptr().addr() as u64
+        self.entries.start().as_ptr().expose_provenance() as u64
     }
 
-    /// Buffers that the kernel has.
+    /// Buffers that the kernel has: those not referred to by any [`Filled`].
     #[inline]
     pub fn free(&self) -> usize {
         usize::from(self.free.get())
     }
 
-    /// Buffers there are.
+    /// Number of buffers.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a pool has at least one buffer"
+    )]
     #[inline]
-    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        usize::from(self.count)
+        usize::from(self.len)
     }
 
-    /// Length of each buffer in bytes.
+    /// Length of each buffer, in bytes.
     #[inline]
     pub fn buffer_len(&self) -> usize {
         self.buffer_len as usize
     }
 
-    /// Whether an address is inside of the pool's memory.
+    /// Whether an address lies in one of the buffers.
     pub fn contains(&self, address: *const u8) -> bool {
-        let start = self.buffers.start().as_ptr().addr();
-        (start..start + self.buffers.len()).contains(&address.addr())
+        let offset = address
+            .addr()
+            .wrapping_sub(self.data.start().as_ptr().addr());
+        offset < self.data.len()
     }
 
-    /// Takes a buffer that the kernel has filled; `None` where the kernel names one it cannot
-    /// have.
+    /// Takes over a buffer that a completion names. None where the kernel does not own such a
+    /// buffer, which a sane kernel does not claim.
     #[inline]
-    pub(super) fn filled(self: &Rc<Self>, buffer: u16, len: u32) -> Option<Filled> {
-        let references = self.references.get(usize::from(buffer))?;
-        if references.get() != 0 || len > self.buffer_len {
+    pub(super) fn fill(self: &Rc<Self>, bid: u16, len: u32) -> Option<Filled> {
+        let references = self.references.get(usize::from(bid))?;
+        if references.get() != 0 {
             return None;
         }
         references.set(1);
         self.free.set(self.free.get() - 1);
-        Some(Filled { pool: Rc::clone(self), buffer, len })
+        Some(Filled {
+            pool: Rc::clone(self),
+            bid,
+            len: len.min(self.buffer_len),
+        })
     }
 
-    /// Gives a buffer to the kernel.
+    /// Gives a buffer to the kernel. Nothing may refer to it, and the kernel must not have it.
     #[inline]
-    fn give(&self, buffer: u16) {
+    fn give(&self, bid: u16) {
         let tail = self.tail.get();
-        let index = usize::from(tail & (self.count - 1));
-        let start = self.buffers.start().as_ptr().addr();
-        let address = start + usize::from(buffer) * self.buffer_len as usize;
-        let entries = self.entries.start().as_ptr().cast::<BufRingEntry>();
-        // SAFETY:
-        // - `index` is below `count`, for which `entries` was mapped, page-aligned and zeroed;
-        // - the kernel reads an entry only after the tail below was stored past it, and at most
-        //   `count` buffers exist, so that this entry is not one it may still read;
-        // - no reference to the memory lives beyond this block.
-        unsafe {
-            let entry = &mut *entries.add(index);
-            entry.set_addr(address as u64);
-            entry.set_len(self.buffer_len);
-            entry.set_bid(buffer);
-        }
+        let index = usize::from(tail & (self.len - 1));
+        let first = self.entries.start().cast::<BufRingEntry>();
+        // SAFETY: the index is less than `len`, the number of entries in the mapping.
+        let entry = unsafe { first.add(index) };
+        // SAFETY: `entry` lies in the mapping, aligned and initialised (zeroed). The kernel reads
+        // entries before the tail only, this one is at it, and this thread alone writes them.
+        let entry = unsafe { &mut *entry.as_ptr() };
+        entry.set_addr(self.buffer(bid).as_ptr().expose_provenance() as u64);
+        entry.set_len(self.buffer_len);
+        entry.set_bid(bid);
         let tail = tail.wrapping_add(1);
         self.tail.set(tail);
         self.free.set(self.free.get() + 1);
-        // SAFETY: `entries` is the address of the first entry, which is mapped; the tail lies in
-        // it, aligned for a u16, and only this thread writes it.
-        let shared = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(entries).cast_mut()) };
-        // Release: the kernel sees the entry before the tail.
+        // SAFETY: `first` is the base of the entries, which are initialised.
+        let shared = unsafe { BufRingEntry::tail(first.as_ptr()) };
+        // SAFETY: the tail lies in the mapping, aligned; both sides access it atomically, and
+        // the reference to an entry above is no longer used.
+        let shared = unsafe { AtomicU16::from_ptr(shared.cast_mut()) };
+        // Publishes the entry to the kernel, which loads the tail with acquire.
         shared.store(tail, Ordering::Release);
+    }
+
+    #[inline]
+    fn buffer(&self, bid: u16) -> NonNull<u8> {
+        debug_assert!(bid < self.len);
+        // SAFETY: callers have a bid less than `len`, so the buffer lies in the mapping.
+        unsafe {
+            self.data
+                .start()
+                .add(usize::from(bid) * self.buffer_len as usize)
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("len", &self.len)
+            .field("buffer_len", &self.buffer_len)
+            .field("free", &self.free.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes received into a buffer of the pool. Clones refer to the same bytes; the last to be
+/// dropped gives the buffer back to the kernel. May outlive the ring.
+pub struct Filled {
+    pool: Rc<Pool>,
+    bid: u16,
+    len: u32,
+}
+
+impl Filled {
+    #[inline]
+    fn references(&self) -> &Cell<u32> {
+        &self.pool.references[usize::from(self.bid)]
     }
 }
 
@@ -139,35 +174,49 @@ impl Deref for Filled {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let start = usize::from(self.buffer) * self.pool.buffer_len as usize;
-        // SAFETY:
-        // - `buffer` is below `count` and `len` at most `buffer_len` (checked in `filled`), so the
-        //   range lies in the mapping, which `pool` keeps alive and which is initialised;
-        // - the kernel does not write it: the buffer is in its ring again only after the last
-        //   `Filled` of it is dropped, and this one lives as long as the slice.
-        unsafe {
-            let start = self.pool.buffers.start().as_ptr().add(start);
-            std::slice::from_raw_parts(start, self.len as usize)
-        }
+        let start = self.pool.buffer(self.bid);
+        // SAFETY: `len` is at most a buffer's length, the mapping lives as long as the pool, its
+        // bytes are initialised, and nobody writes a buffer while a `Filled` refers to it.
+        unsafe { slice::from_raw_parts(start.as_ptr(), self.len as usize) }
     }
 }
 
 impl Clone for Filled {
     #[inline]
     fn clone(&self) -> Self {
-        let references = &self.pool.references[usize::from(self.buffer)];
-        references.set(references.get() + 1);
-        Self { pool: Rc::clone(&self.pool), buffer: self.buffer, len: self.len }
+        let references = self.references();
+        // Where the count saturates (clones were leaked) the buffer is never given back.
+        references.set(references.get().saturating_add(1));
+        Self {
+            pool: Rc::clone(&self.pool),
+            bid: self.bid,
+            len: self.len,
+        }
     }
 }
 
 impl Drop for Filled {
     #[inline]
     fn drop(&mut self) {
-        let references = &self.pool.references[usize::from(self.buffer)];
-        references.set(references.get() - 1);
-        if references.get() == 0 {
-            self.pool.give(self.buffer);
+        match self.references().get() {
+            u32::MAX => {}
+            1 => {
+                self.references().set(0);
+                self.pool.give(self.bid);
+            }
+            count => self.references().set(count - 1),
         }
     }
 }
+
+impl fmt::Debug for Filled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filled")
+            .field("bid", &self.bid)
+            .field("len", &self.len)
+            .finish()
+    }
+}
+
+/// The kernel's layout of an entry.
+const _: () = assert!(size_of::<BufRingEntry>() == 16);

@@ -87,7 +87,10 @@ pub mod choice {
     pub enum Choice<'a> {
         Unit,
         Tuple(u32, super::Point),
-        Named { text: &'a str, boxed: Option<Box<super::Ping>> },
+        Named {
+            text: &'a str,
+            boxed: Option<Box<super::Ping>>,
+        },
     }
 }
 
@@ -129,7 +132,10 @@ fn main() {
         is_message::<Written>(),
     ];
     for (index, layout) in layouts.iter().enumerate() {
-        assert!(!layouts[..index].contains(layout), "the layouts of two messages are the same");
+        assert!(
+            !layouts[..index].contains(layout),
+            "the layouts of two messages are the same"
+        );
     }
     // A borrow is archived as a box is: either end may own what the other borrows.
     assert_eq!(<&str as Field>::LAYOUT, <Box<str> as Field>::LAYOUT);

@@ -66,7 +66,9 @@ struct Store {
 
 impl Kv for Store {
     async fn get(&self, _: &Context, request: Request<'_, Get>) -> Result<Got, Status> {
-        Ok(Got { value: Some(request.key.as_bytes().to_vec()) })
+        Ok(Got {
+            value: Some(request.key.as_bytes().to_vec()),
+        })
     }
 
     async fn echo<'a>(
@@ -76,7 +78,9 @@ impl Kv for Store {
     ) -> Result<Blob<'a>, Status> {
         // Waiting does not end the borrow.
         std::future::ready(()).await;
-        Ok(Blob { bytes: &request.get().bytes })
+        Ok(Blob {
+            bytes: &request.get().bytes,
+        })
     }
 
     async fn motto<'s>(
@@ -84,7 +88,9 @@ impl Kv for Store {
         _: &Context,
         _: Request<'_, Blob<'_>>,
     ) -> Result<Blob<'s>, Status> {
-        Ok(Blob { bytes: self.motto.as_bytes() })
+        Ok(Blob {
+            bytes: self.motto.as_bytes(),
+        })
     }
 
     async fn r#type(&self, _: &Context, _: Request<'_, Get>) -> Result<Got, Status> {
@@ -133,7 +139,10 @@ mod private {
             S::NAME
         }
         assert_eq!(PrivateClient::METHODS[0].name, "acme.Private.connect_all");
-        [name(PrivateServer::new(Service)), name(NothingServer::new(Service))]
+        [
+            name(PrivateServer::new(Service)),
+            name(NothingServer::new(Service)),
+        ]
     }
 
     #[allow(dead_code)]
@@ -148,11 +157,15 @@ mod private {
 async fn calls(config: &ringcall::ClientConfig) -> Result<usize, Status> {
     let failed = |_| Status::new(Code::Unavailable, "");
     let kv = KvClient::connect("127.0.0.1:1").await.map_err(failed)?;
-    let other = KvClient::with(config, ("127.0.0.1", 1)).await.map_err(failed)?;
+    let other = KvClient::with(config, ("127.0.0.1", 1))
+        .await
+        .map_err(failed)?;
     let clone = other.clone();
     let echoed = {
         let text = String::from("text");
-        let blob = Blob { bytes: text.as_bytes() };
+        let blob = Blob {
+            bytes: text.as_bytes(),
+        };
         let call = kv.echo(&blob);
         call.await?
     };
@@ -164,9 +177,14 @@ async fn calls(config: &ringcall::ClientConfig) -> Result<usize, Status> {
 
 fn main() {
     fn methods<S: Service>(_: &Rc<S>) -> Vec<(u32, &'static str)> {
-        S::METHODS.iter().map(|method| (method.id, method.name)).collect()
+        S::METHODS
+            .iter()
+            .map(|method| (method.id, method.name))
+            .collect()
     }
-    let server = Rc::new(KvServer::new(Store { motto: "in place".to_owned() }));
+    let server = Rc::new(KvServer::new(Store {
+        motto: "in place".to_owned(),
+    }));
     let expected = vec![
         (KvClient::GET, "Kv.get"),
         (KvClient::ECHO, "Kv.echo"),

@@ -1,0 +1,278 @@
+//! Operations that the kernel has, and what they own.
+//!
+//! Beside the ring on the path of a call: starting an operation enters it here, its completions
+//! find it here. An operation owns its socket and the memory the kernel touches until its final
+//! completion, whatever was dropped meanwhile. Completions of an operation that is gone are
+//! never taken for those of another.
+
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    rc::Rc,
+};
+
+use io_uring::{
+    cqueue::{self, buffer_select, more},
+    opcode, squeue,
+    types::Fd,
+};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use socket2::SockAddr;
+
+use super::{Completion, Event, OpId, OwnedBuffer, Pool, Socket, kernel::POOL_GROUP};
+
+/// Bytes that one operation moves at most. The kernel itself stops a little below 2 GiB.
+const OPERATION_LEN_MAX: usize = 1 << 30;
+
+/// An operation, with all that the kernel may touch on its behalf.
+pub(super) enum Operation {
+    Accept {
+        listener: Socket,
+    },
+    Recv {
+        socket: Socket,
+    },
+    RecvInto {
+        socket: Socket,
+        buffer: OwnedBuffer,
+        from: usize,
+        to: usize,
+        wait_all: bool,
+    },
+    Send {
+        socket: Socket,
+        bytes: Vec<u8>,
+        from: usize,
+    },
+    Connect {
+        socket: Socket,
+        address: Box<SockAddr>,
+    },
+}
+
+impl Operation {
+    /// The entry that asks the kernel for it. Points into memory that the operation owns and
+    /// that does not move with it.
+    #[inline]
+    fn entry(&mut self) -> squeue::Entry {
+        match self {
+            Self::Accept { listener } => opcode::AcceptMulti::new(fd(listener))
+                .flags(SocketFlags::CLOEXEC.bits().cast_signed())
+                .build(),
+            Self::Recv { socket } => opcode::RecvMulti::new(fd(socket), POOL_GROUP).build(),
+            Self::RecvInto {
+                socket,
+                buffer,
+                from,
+                to,
+                wait_all,
+            } => {
+                let to = (*to).min(buffer.len());
+                let from = (*from).min(to);
+                let len = (to - from).min(OPERATION_LEN_MAX) as u32;
+                let flags = if *wait_all {
+                    RecvFlags::WAITALL
+                } else {
+                    RecvFlags::empty()
+                };
+                // In bounds: `from` is at most the buffer's length.
+                let start = buffer.start().as_ptr().wrapping_add(from);
+                opcode::Recv::new(fd(socket), start, len)
+                    .flags(flags.bits().cast_signed())
+                    .build()
+            }
+            Self::Send {
+                socket,
+                bytes,
+                from,
+            } => {
+                let unsent = bytes.get(*from..).unwrap_or_default();
+                let len = unsent.len().min(OPERATION_LEN_MAX) as u32;
+                // The kernel knows one set of flags; the crate has a type for each direction.
+                let flags = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
+                opcode::Send::new(fd(socket), unsent.as_ptr(), len)
+                    .flags(flags.cast_signed())
+                    .build()
+            }
+            Self::Connect { socket, address } => {
+                opcode::Connect::new(fd(socket), address.as_ptr().cast(), address.len()).build()
+            }
+        }
+    }
+
+    /// What a completion that others will follow says. None where the operation has one only.
+    #[inline]
+    fn step(&self, result: i32, filled: Option<super::Filled>) -> Option<Event> {
+        match self {
+            Self::Accept { .. } => Some(accepted(result, true)),
+            Self::Recv { .. } => Some(received(result, filled, true)),
+            Self::RecvInto { .. } | Self::Send { .. } | Self::Connect { .. } => None,
+        }
+    }
+
+    /// What the final completion says; gives back what the operation owned.
+    #[inline]
+    fn finish(self, result: i32, filled: Option<super::Filled>) -> Event {
+        match self {
+            Self::Accept { .. } => accepted(result, false),
+            Self::Recv { .. } => received(result, filled, false),
+            Self::RecvInto { buffer, .. } => Event::ReceivedInto {
+                result: count(result),
+                buffer,
+            },
+            Self::Send { bytes, from, .. } => Event::Sent {
+                result: count(result),
+                bytes,
+                from,
+            },
+            Self::Connect { .. } => Event::Connected {
+                result: count(result).map(drop),
+            },
+        }
+    }
+}
+
+#[inline]
+fn fd(socket: &Socket) -> Fd {
+    Fd(socket.as_raw_fd())
+}
+
+#[inline]
+fn count(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| error(result))
+}
+
+#[inline]
+fn error(result: i32) -> io::Error {
+    io::Error::from_raw_os_error(result.saturating_neg())
+}
+
+#[inline]
+fn accepted(result: i32, more: bool) -> Event {
+    let result = if result < 0 {
+        Err(error(result))
+    } else {
+        // SAFETY: an accept that succeeds gives a descriptor that nobody else knows of.
+        Ok(unsafe { OwnedFd::from_raw_fd(result) })
+    };
+    Event::Accepted { result, more }
+}
+
+#[inline]
+fn received(result: i32, filled: Option<super::Filled>, more: bool) -> Event {
+    let result = match (result, filled) {
+        (1.., Some(filled)) => Ok(Some(filled)),
+        // Bytes without a buffer: no kernel does this, and the stream cannot be trusted further.
+        (1.., None) => Err(rustix::io::Errno::IO.into()),
+        (0, _) => Ok(None),
+        (..0, _) => Err(error(result)),
+    };
+    Event::Received { result, more }
+}
+
+/// The table of operations in flight.
+#[derive(Default)]
+pub(super) struct InFlight {
+    slots: Vec<Slot>,
+    /// The first of the free slots, which are chained by `next_free`.
+    first_free: Option<u32>,
+    len: usize,
+}
+
+struct Slot {
+    token: u64,
+    /// Counts the operations that the slot has had.
+    generation: u32,
+    next_free: Option<u32>,
+    is_cancelled: bool,
+    operation: Option<Operation>,
+}
+
+impl InFlight {
+    /// Operations without a final completion.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Enters an operation, and gives the entry that asks the kernel for it. What the entry
+    /// points to lives until the operation's final completion is given to
+    /// [`complete`](Self::complete), or this table is dropped.
+    #[inline]
+    pub(super) fn start(&mut self, token: u64, operation: Operation) -> (OpId, squeue::Entry) {
+        let index = match self.first_free {
+            Some(index) => index,
+            None => self.grow(),
+        };
+        let slot = &mut self.slots[index as usize];
+        self.first_free = slot.next_free.take();
+        self.len += 1;
+        slot.token = token;
+        slot.is_cancelled = false;
+        let op = OpId::new(index, slot.generation);
+        let entry = slot.operation.insert(operation).entry().user_data(op.0);
+        (op, entry)
+    }
+
+    #[cold]
+    fn grow(&mut self) -> u32 {
+        let index = self.slots.len() as u32;
+        self.slots.push(Slot {
+            token: 0,
+            generation: 0,
+            next_free: None,
+            is_cancelled: false,
+            operation: None,
+        });
+        index
+    }
+
+    /// Marks an operation as cancelled; false where it is gone or was marked before.
+    pub(super) fn cancel(&mut self, op: OpId) -> bool {
+        match self.slots.get_mut(op.index()) {
+            Some(slot) if slot.has(op) => !std::mem::replace(&mut slot.is_cancelled, true),
+            _ => false,
+        }
+    }
+
+    /// Matches a completion with its operation. None where it belongs to none; a buffer in it
+    /// goes back to the kernel.
+    #[inline]
+    pub(super) fn complete(
+        &mut self,
+        entry: &cqueue::Entry,
+        pool: &Rc<Pool>,
+    ) -> Option<Completion> {
+        let op = OpId(entry.user_data());
+        let result = entry.result();
+        let flags = entry.flags();
+        // Taken over first of all, so that it goes back to the kernel on every path.
+        let filled =
+            buffer_select(flags).and_then(|bid| pool.fill(bid, result.max(0).cast_unsigned()));
+        let slot = self.slots.get_mut(op.index()).filter(|slot| slot.has(op))?;
+        let token = slot.token;
+        if more(flags) {
+            let event = slot.operation.as_ref()?.step(result, filled)?;
+            return Some(Completion { token, op, event });
+        }
+        let operation = slot.operation.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.next_free = self.first_free.replace(op.index() as u32);
+        self.len -= 1;
+        Some(Completion {
+            token,
+            op,
+            event: operation.finish(result, filled),
+        })
+    }
+}
+
+impl Slot {
+    /// Whether the slot's operation is this one.
+    #[inline]
+    fn has(&self, op: OpId) -> bool {
+        self.generation == op.generation() && self.operation.is_some()
+    }
+}
