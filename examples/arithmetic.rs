@@ -1,0 +1,3 @@
+//! arithmetic.
+
+fn main() {}
