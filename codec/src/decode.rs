@@ -88,6 +88,30 @@ impl<B: FrameBuffer> Decoder<B> {
         }
     }
 
+    /// The next frame, where it lies whole in `input[*at..]` and is no HELLO; `at` is then moved
+    /// past it. `None` changes nothing, and [`next`](Self::next) finds out why.
+    ///
+    /// Almost every frame is found so. Apart from `next`, so that a header stays in registers on
+    /// its way to the session.
+    #[inline(always)]
+    pub fn next_whole(&self, input: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
+        if !self.has_begun || !self.is_between_frames() {
+            return None;
+        }
+        let rest = input.get(*at..)?;
+        let header = Header::parse(rest.first_chunk()?).ok()?;
+        let frame_len = header.frame_len();
+        if frame_len > rest.len().min(self.frame_len_max as usize) as u64
+            || header.kind == Kind::Hello
+        {
+            return None;
+        }
+        let body = *at + HEADER_LEN;
+        *at += frame_len as usize;
+        // The body is shorter than its frame, which was compared with the input.
+        Some((header, body..body + header.body_len as usize))
+    }
+
     /// Finds the next frame in `input[*at..]` and moves `at` past what was consumed.
     ///
     /// `take` gives a buffer for a frame of the length it is told, and is called for a frame that
@@ -104,7 +128,10 @@ impl<B: FrameBuffer> Decoder<B> {
         at: &mut usize,
         take: impl FnOnce(usize) -> B,
     ) -> Result<Step<B>, SessionError> {
-        if self.head_len > 0 || self.partial.is_some() {
+        if let Some((header, body)) = self.next_whole(input, at) {
+            return Ok(Step::InPlace { header, body });
+        }
+        if !self.is_between_frames() {
             return self.next_cut(input, at, take);
         }
         let rest = &input[*at..];
@@ -151,6 +178,7 @@ impl<B: FrameBuffer> Decoder<B> {
     }
 
     /// Whether the input so far ended between two frames.
+    #[inline]
     pub fn is_between_frames(&self) -> bool {
         self.head_len == 0 && self.partial.is_none()
     }

@@ -115,8 +115,9 @@ fn finish(out: &mut Vec<u8>, frame_start: usize, header: Header) {
         ..header
     };
     out[frame_start..frame_start + HEADER_LEN].copy_from_slice(&header.encode());
-    let padding = body_len.next_multiple_of(FRAME_ALIGN) - body_len;
-    out.extend_from_slice(&[0; FRAME_ALIGN][..padding]);
+    // More zeros than are wanted, as their number is then known to the compiler.
+    out.extend_from_slice(&[0; FRAME_ALIGN]);
+    out.truncate(frame_start + HEADER_LEN + body_len.next_multiple_of(FRAME_ALIGN));
 }
 
 impl Positional for FrameWriter<'_> {

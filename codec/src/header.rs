@@ -100,7 +100,7 @@ impl Header {
     /// # Errors
     ///
     /// Where the kind is unknown, reserved bits or fields are set, or a status is too long.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
         let low = u64_at(bytes, 0);
         let kind = Kind::from_u8((low >> 48) as u8)?;

@@ -63,13 +63,18 @@ where
     Ok(ExecutorThread(handle))
 }
 
-/// Runs an executor on this thread until the future that `make` gives is done.
+/// Runs an executor on this thread until the future that `make` gives is done. The thread is
+/// pinned for that time alone.
 pub(crate) fn run<T, F: Future<Output = T>>(
     config: &ExecutorConfig,
     make: impl FnOnce() -> F,
 ) -> io::Result<T> {
+    let affinity = rustix::thread::sched_getaffinity(None)?;
     let executor = builder(config).make().map_err(io_error)?;
-    Ok(executor.run(async move { make().await }))
+    let output = executor.run(async move { make().await });
+    drop(executor);
+    rustix::thread::sched_setaffinity(None, &affinity)?;
+    Ok(output)
 }
 
 impl<T: Send + 'static> ExecutorThread<T> {

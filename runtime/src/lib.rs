@@ -40,6 +40,8 @@ pub use ringcall_codec::{
 pub use ringcall_macros::{message, service};
 pub use rkyv;
 
+#[doc(hidden)]
+pub use crate::run::is_in_receive_pool;
 pub use crate::{
     client::{Call, Client, ClientConfig, ConnectError, Response},
     config::{ConfigError, SEND_BUFFER_MAX_DEFAULT, ShardConfig},

@@ -6,7 +6,7 @@
 //! own; while large frames follow each other, each is received so from its first byte on. A
 //! buffer that is leased is never written, and a buffer that the kernel may write is never read.
 
-use std::{collections::VecDeque, io, rc::Rc};
+use std::{collections::VecDeque, io, ops::Range, rc::Rc};
 
 use ringcall_codec::{Decoder, FrameBuffer, Header, Partial, SessionError, Step};
 
@@ -76,6 +76,14 @@ impl Receive {
 
     pub(crate) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
+    }
+
+    /// Notes how long a frame is: the next is expected to be like it.
+    #[inline]
+    fn note_frame(&mut self, header: &Header, pool_buffer_len: usize) {
+        let frame_len = header.frame_len() as usize;
+        let is_large = frame_len > pool_buffer_len && frame_len <= LARGE_KEPT_MAX;
+        self.large_len = if is_large { frame_len } else { 0 };
     }
 
     /// Lets go of what was received and not read.
@@ -201,8 +209,13 @@ impl Connection {
             if self.is_blocked() {
                 return self.block(chunk, at);
             }
-            let step = self.next_step(&chunk[..plain_len], &mut at);
-            match step {
+            let input = &chunk[..plain_len];
+            if let Some((header, body)) = self.next_whole(input, &mut at) {
+                let lease = self.lease(&chunk, body);
+                self.frame(&header, lease);
+                continue;
+            }
+            match self.next_step(input, &mut at) {
                 Ok(Step::InPlace { header, body }) => {
                     let lease = self.lease(&chunk, body);
                     self.frame(&header, lease);
@@ -215,22 +228,21 @@ impl Connection {
         self.leave_small_mode();
     }
 
-    #[inline]
+    #[inline(always)]
+    fn next_whole(&self, input: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
+        let mut receive = self.receive.borrow_mut();
+        let (header, body) = receive.decoder.next_whole(input, at)?;
+        receive.note_frame(&header, self.pool_buffer_len());
+        Some((header, body))
+    }
+
+    #[inline(never)]
     fn next_step(&self, input: &[u8], at: &mut usize) -> Result<Step<Assembly>, SessionError> {
         let mut receive = self.receive.borrow_mut();
-        let take = |len| Assembly {
-            buffer: self.owned_buffer(len),
-            filled: 0,
-        };
+        let take = |len| Assembly { buffer: self.owned_buffer(len), filled: 0 };
         let step = receive.decoder.next(input, at, take);
         if let Ok(Step::InPlace { header, .. } | Step::Assembled(Partial { header, .. })) = &step {
-            let frame_len = header.frame_len() as usize;
-            let is_large = frame_len > self.pool_buffer_len();
-            receive.large_len = if is_large && frame_len <= LARGE_KEPT_MAX {
-                frame_len
-            } else {
-                0
-            };
+            receive.note_frame(header, self.pool_buffer_len());
         }
         step
     }
@@ -266,7 +278,7 @@ impl Connection {
 
     /// A lease on a body in a chunk; on a copy of it where it cannot be read in place.
     #[inline]
-    fn lease(&self, chunk: &Chunk, body: std::ops::Range<usize>) -> Lease {
+    fn lease(&self, chunk: &Chunk, body: Range<usize>) -> Lease {
         let counters = &self.shard.counters;
         let bytes = &chunk[body.clone()];
         if !bytes

@@ -36,7 +36,7 @@ impl RunConfig {
         Self::default()
     }
 
-    /// Pins this thread to a core, also for the time after.
+    /// Pins this thread to a core while the future runs.
     #[must_use]
     pub fn core(mut self, core: usize) -> Self {
         self.core = Some(core);
@@ -94,4 +94,12 @@ pub async fn yield_now() {
 /// The counters of the shard that this thread runs; none where it runs none.
 pub fn counters() -> Option<ShardCounters> {
     Shard::existing().map(|shard| shard.counters.snapshot())
+}
+
+/// Whether a value lies in a receive buffer of the shard that this thread runs. For tests of what
+/// is read in place.
+#[doc(hidden)]
+pub fn is_in_receive_pool<T: ?Sized>(value: &T) -> bool {
+    let address = std::ptr::from_ref(value).cast();
+    Shard::existing().is_some_and(|shard| shard.pool.contains(address))
 }

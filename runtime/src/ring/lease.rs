@@ -57,6 +57,12 @@ impl Lease {
         }
     }
 
+    /// The chunk that the bytes are in.
+    #[inline]
+    pub fn chunk(&self) -> &Chunk {
+        &self.chunk
+    }
+
     /// Whether the bytes are in a buffer of the pool, which then lacks it.
     #[inline]
     pub fn in_pool(&self) -> bool {

@@ -86,31 +86,21 @@ impl RingConfig {
             pool_buffer_len,
             ..
         } = *self;
-        check(
-            "sq_entries",
-            sq_entries,
-            "from 1 to 32768",
-            (1..=32_768).contains(&sq_entries),
-        )?;
-        check(
-            "cq_entries",
-            cq_entries,
-            "at least sq_entries",
-            cq_entries >= sq_entries,
-        )?;
+        let is_valid = (1..=32_768).contains(&sq_entries);
+        check("sq_entries", sq_entries, "from 1 to 32768", is_valid)?;
+        let is_valid = cq_entries >= sq_entries;
+        check("cq_entries", cq_entries, "at least sq_entries", is_valid)?;
+        let is_valid = pool_buffers.is_power_of_two();
         check(
             "pool_buffers",
             pool_buffers,
             "a power of two up to 32768",
-            { pool_buffers.is_power_of_two() },
+            is_valid,
         )?;
         let pool_len = u64::from(pool_buffers) * u64::from(pool_buffer_len);
-        check(
-            "pool_buffer_len",
-            pool_buffer_len,
-            "a multiple of 16, the pool up to 1 GiB",
-            { pool_buffer_len > 0 && pool_buffer_len.is_multiple_of(16) && pool_len <= 1 << 30 },
-        )
+        let is_valid = pool_buffer_len.is_multiple_of(16) && (1..=1 << 30).contains(&pool_len);
+        let wanted = "a multiple of 16, and the whole pool at most 1 GiB";
+        check("pool_buffer_len", pool_buffer_len, wanted, is_valid)
     }
 }
 
