@@ -191,12 +191,20 @@ impl Service<'_> {
                 const NAME: &'static str = #name;
                 const METHODS: &'static [::ringcall::MethodInfo] = #client::METHODS;
 
+                // An async block has its captures once; an async fn would have them twice, and
+                // the future is moved to its place for every call.
                 #allow_deprecated
-                async fn dispatch(self: ::std::rc::Rc<Self>, call: ::ringcall::Incoming) {
-                    #prelude
-                    match call.method() {
-                        #(#arms)*
-                        _ => call.unknown_method(),
+                #[inline]
+                fn dispatch(
+                    self: ::std::rc::Rc<Self>,
+                    call: ::ringcall::Incoming,
+                ) -> impl ::core::future::Future<Output = ()> + 'static {
+                    async move {
+                        #prelude
+                        match call.method() {
+                            #(#arms)*
+                            _ => call.unknown_method(),
+                        }
                     }
                 }
             }

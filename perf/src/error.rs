@@ -1,0 +1,60 @@
+//! Why a run ends without figures: one clear line each.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use ringcall::{ConnectError, ServeError, ShardError, ring::RingError};
+
+use crate::target::Target;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("core {core} is not there for this process, which may use {available}")]
+    NoSuchCore { core: usize, available: String },
+    #[error("cannot tell which cores there are: {0}")]
+    Cores(io::Error),
+    #[error("cannot pin a thread to core {core}: {source}")]
+    Pin { core: usize, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    Json { path: PathBuf, source: io::Error },
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error("cannot look {address} up: {source}")]
+    Resolve { address: String, source: io::Error },
+    #[error("{0} stands for no address")]
+    NoAddress(String),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the server cannot start: {0}")]
+    Serve(#[from] ServeError),
+    #[error("{0}")]
+    Connect(#[from] ConnectError),
+    #[error("cannot connect to {address}: {source}")]
+    FloorConnect { address: SocketAddr, source: io::Error },
+    #[error(
+        "{address} does not echo ({source}); is `ringcall-perf serve --target floor` running there?"
+    )]
+    NoEcho { address: SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Shard(#[from] ShardError),
+    #[error("{0}")]
+    Ring(#[from] RingError),
+    #[error("a thread of the {target} {side} failed: {source}")]
+    Io { target: Target, side: &'static str, source: io::Error },
+    #[error("a thread of the {target} {side} panicked")]
+    Panicked { target: Target, side: &'static str },
+    #[error("the {target} server does not answer")]
+    Silent { target: Target },
+    #[error("a call takes {found} bytes to send instead of {wanted}: the floor would not be alike")]
+    FrameLen { found: u64, wanted: usize },
+    #[error("no call of {workload} was answered in the time that is measured; take a longer one")]
+    NoCalls { workload: String },
+    #[error("{count} calls failed, the first with: {first}")]
+    CallsFailed { count: u64, first: String },
+    #[error("cannot make a histogram: {0}")]
+    Histogram(#[from] hdrhistogram::CreationError),
+    #[error("cannot watch for Ctrl-C: {0}")]
+    Signals(io::Error),
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,295 @@
+//! A raw peer: frames written byte by byte, as `docs/wire.md` lays them out, on a blocking socket.
+//!
+//! Independent of the codec, so that both being wrong in the same way would not look right.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use ringcall::{Code, MethodInfo};
+
+pub const HELLO: u8 = 1;
+pub const REQUEST: u8 = 2;
+pub const RESPONSE: u8 = 3;
+pub const GOAWAY: u8 = 10;
+
+/// The flag of a status whose handler did not run.
+pub const NOT_EXECUTED: u8 = 2;
+
+/// Versions 1 to 1.
+pub const VERSIONS: u32 = 0x0001_0001;
+
+/// A read that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A frame, every field of it as it travels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    pub meta_len: u16,
+    pub kind: u8,
+    pub flags: u8,
+    pub call: u64,
+    pub code: u32,
+    pub time_us: u32,
+    pub aux: u32,
+    pub check: u32,
+    pub body: Vec<u8>,
+}
+
+impl Frame {
+    /// Header, body and padding.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.declaring(self.body.len() as u32);
+        bytes.resize(bytes.len().next_multiple_of(16), 0);
+        bytes
+    }
+
+    /// A header that declares a length of its own, and the body as it is.
+    pub fn declaring(&self, body_len: u32) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(48 + self.body.len());
+        bytes.extend(body_len.to_le_bytes());
+        bytes.extend(self.meta_len.to_le_bytes());
+        bytes.extend([self.kind, self.flags]);
+        bytes.extend(self.call.to_le_bytes());
+        bytes.extend(self.code.to_le_bytes());
+        bytes.extend(self.time_us.to_le_bytes());
+        bytes.extend(self.aux.to_le_bytes());
+        bytes.extend(self.check.to_le_bytes());
+        assert_eq!(bytes.len(), 32);
+        bytes.extend(&self.body);
+        bytes
+    }
+
+    /// Whether this answers a call with a status that no handler made, of this code and text.
+    #[track_caller]
+    pub fn assert_refusal(&self, call: u64, code: Code, text: &str) {
+        let expected = Self {
+            flags: NOT_EXECUTED,
+            aux: self.aux,
+            ..status(call, code, text)
+        };
+        assert_eq!(*self, expected, "{}", String::from_utf8_lossy(&self.body));
+    }
+}
+
+/// The id of a slot's use.
+pub fn call(slot: u32, generation: u32) -> u64 {
+    u64::from(slot) | u64::from(generation) << 32
+}
+
+pub fn request(call: u64, method: u32, body: &[u8]) -> Frame {
+    Frame {
+        kind: REQUEST,
+        call,
+        code: method,
+        body: body.to_vec(),
+        ..Frame::default()
+    }
+}
+
+pub fn reply(call: u64, body: &[u8]) -> Frame {
+    Frame {
+        kind: RESPONSE,
+        call,
+        body: body.to_vec(),
+        ..Frame::default()
+    }
+}
+
+pub fn status(call: u64, code: Code, text: &str) -> Frame {
+    Frame {
+        code: code as u32,
+        ..reply(call, text.as_bytes())
+    }
+}
+
+pub fn goaway(code: Code, text: &str) -> Frame {
+    Frame {
+        kind: GOAWAY,
+        code: code as u32,
+        body: text.as_bytes().to_vec(),
+        ..Frame::default()
+    }
+}
+
+/// The HELLO of a side that serves or calls these methods.
+pub fn hello_with(methods: &[MethodInfo]) -> Frame {
+    hello_of(16 << 20, 4096, (0, 0), methods)
+}
+
+pub fn hello() -> Frame {
+    hello_with(&[])
+}
+
+pub fn hello_of(frame_len: u32, calls: u32, shard: (u16, u16), methods: &[MethodInfo]) -> Frame {
+    let mut methods = methods.to_vec();
+    methods.sort_by_key(|method| method.id);
+    let mut body = vec![0; 8];
+    body.extend(frame_len.to_le_bytes());
+    body.extend(calls.to_le_bytes());
+    body.extend(shard.0.to_le_bytes());
+    body.extend(shard.1.to_le_bytes());
+    body.extend((methods.len() as u32).to_le_bytes());
+    for method in methods {
+        body.extend(u64::from(method.id).to_le_bytes());
+        body.extend(method.request.to_le_bytes());
+        body.extend(method.reply.to_le_bytes());
+    }
+    Frame {
+        kind: HELLO,
+        call: u64::from_le_bytes(*b"ringcall"),
+        code: VERSIONS,
+        body,
+        ..Frame::default()
+    }
+}
+
+/// One end of a connection, driven by the test.
+pub struct Peer {
+    pub stream: TcpStream,
+}
+
+impl Peer {
+    /// Connects, and says nothing yet.
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::on(TcpStream::connect(address).unwrap())
+    }
+
+    /// Connects and exchanges HELLOs.
+    pub fn open(address: SocketAddr) -> Self {
+        let mut peer = Self::connect(address);
+        peer.send(&hello());
+        peer.expect_hello();
+        peer
+    }
+
+    /// Accepts a client, and says nothing yet.
+    pub fn accept(listener: &TcpListener) -> Self {
+        Self::on(listener.accept().unwrap().0)
+    }
+
+    /// Accepts a client and exchanges HELLOs, as a server of these methods.
+    pub fn serve(listener: &TcpListener, methods: &[MethodInfo]) -> Self {
+        let mut peer = Self::accept(listener);
+        peer.expect_hello();
+        peer.send(&hello_of(16 << 20, 4096, (0, 1), methods));
+        peer
+    }
+
+    pub fn on(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream }
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, frame: &Frame) {
+        self.send_bytes(&frame.bytes());
+    }
+
+    #[track_caller]
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends no more; what comes can still be read.
+    pub fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends the connection by a reset.
+    pub fn reset(self) {
+        let socket = socket2::Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Reads the next frame, whose padding must be zero.
+    #[track_caller]
+    pub fn frame(&mut self) -> Frame {
+        let mut header = [0; 32];
+        self.stream.read_exact(&mut header).unwrap();
+        let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+        let body_len = u32_at(0) as usize;
+        let mut body = vec![0; body_len.next_multiple_of(16)];
+        self.stream.read_exact(&mut body).unwrap();
+        let padding = body.split_off(body_len);
+        assert!(padding.iter().all(|byte| *byte == 0), "{padding:?}");
+        Frame {
+            meta_len: u32_at(4) as u16,
+            kind: header[6],
+            flags: header[7],
+            call: u64::from_le_bytes(header[8..16].try_into().unwrap()),
+            code: u32_at(16),
+            time_us: u32_at(20),
+            aux: u32_at(24),
+            check: u32_at(28),
+            body,
+        }
+    }
+
+    /// Reads the other side's HELLO.
+    #[track_caller]
+    pub fn expect_hello(&mut self) -> Frame {
+        let frame = self.frame();
+        let body = frame.body.clone();
+        assert_eq!(frame, Frame { body, ..hello() });
+        frame
+    }
+
+    /// Reads a GOAWAY of this code and text, and the end of the stream. A reset is no end.
+    #[track_caller]
+    pub fn expect_goaway(&mut self, code: Code, text: &str) {
+        let frame = self.frame();
+        let expected = goaway(code, text);
+        assert_eq!(frame, expected, "{}", String::from_utf8_lossy(&frame.body));
+        self.expect_end();
+    }
+
+    /// Reads the end of the stream. A reset is no end.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => assert!(rest.is_empty(), "{rest:?}"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("still open"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The archive of a message, as it travels.
+pub fn archive(
+    message: &impl for<'a> ringcall::rkyv::Serialize<
+        ringcall::rkyv::api::high::HighSerializer<
+            ringcall::rkyv::util::AlignedVec,
+            ringcall::rkyv::ser::allocator::ArenaHandle<'a>,
+            ringcall::rkyv::rancor::Error,
+        >,
+    >,
+) -> Vec<u8> {
+    let bytes = ringcall::rkyv::to_bytes::<ringcall::rkyv::rancor::Error>(message);
+    bytes.unwrap().to_vec()
+}
+
+/// Marsaglia's xorshift64: the same numbers on every run.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    pub fn number(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.number() as u8).collect()
+    }
+}

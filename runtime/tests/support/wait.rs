@@ -1,0 +1,75 @@
+//! Waiting for events, and for no time.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::mpsc::{RecvTimeoutError, channel},
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Time after which a test hangs, rather than being slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test on a thread of its own, so that one that hangs fails.
+pub fn watched<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = channel();
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let output = body();
+        // Nobody listens where the patience is over.
+        let _ = done.send(());
+        output
+    });
+    let thread = thread.expect("a thread starts");
+    match is_done.recv_timeout(PATIENCE) {
+        Err(RecvTimeoutError::Timeout) => panic!("not done after {PATIENCE:?}"),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Ok(output) => output,
+            Err(panic) => std::panic::resume_unwind(panic),
+        },
+    }
+}
+
+/// Waits until something holds that another thread brings about.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "not yet: {what}");
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// [`until`], for a task: the executor goes on meanwhile.
+pub async fn until_async(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "not yet: {what}");
+        ringcall::sleep(Duration::from_micros(200)).await;
+    }
+}
+
+/// Awaits all futures at once; calls among them are pipelined.
+pub async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures
+        .into_iter()
+        .map(|future| (Some(Box::pin(future)), None))
+        .collect();
+    poll_fn(|cx| {
+        for (future, output) in &mut pending {
+            if let Some(running) = future
+                && let Poll::Ready(done) = Pin::as_mut(running).poll(cx)
+            {
+                *output = Some(done);
+                *future = None;
+            }
+        }
+        match pending.iter().all(|(_, output)| output.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, output)| output).collect()
+}
