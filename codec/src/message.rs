@@ -94,4 +94,5 @@ where
         .map_err(|Failure| BodyError::Invalid { body_len })
 }
 
-const MESSAGE_DEPTH: Option<NonZeroUsize> = NonZeroUsize::new(MESSAGE_DEPTH_MAX);
+/// The validator counts down, and refuses the level at which it comes to zero.
+const MESSAGE_DEPTH: Option<NonZeroUsize> = NonZeroUsize::new(MESSAGE_DEPTH_MAX + 1);

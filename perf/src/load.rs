@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -83,10 +84,12 @@ pub(crate) fn run(
             ClientThread { address, core: *core, spin: plan.spin, workload, connections, gate };
         let sender = sender.clone();
         let body = move || {
-            let outcome = match target {
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| match target {
                 Target::Ringcall => target::run(&thread),
                 Target::Floor => floor::client::run(&thread),
-            };
+            }));
+            let outcome =
+                outcome.unwrap_or(Err(Failure::Panicked { target, side: "client" }));
             // Where nobody listens the run was given up.
             let _ = sender.send(Event::Ended(outcome));
         };
@@ -94,8 +97,6 @@ pub(crate) fn run(
         started.map_err(|source| Failure::Io { target, side: "client", source })?;
         keys.push(key);
     }
-    // A thread that panics drops its sender; when the last is gone the channel tells.
-    drop(sender);
     let (interrupt, progress) = watch;
     let running = keys.len();
     let figures = Vec::new();

@@ -20,7 +20,7 @@ use ringcall_codec::{
 use rkyv::Deserialize;
 
 use crate::{
-    client_end::{ClientEnd, Failure},
+    client_end::{ClientEnd, Failure, Ticket},
     connection::{Connection, End, State},
     executor,
     ring::View,
@@ -63,10 +63,10 @@ pub struct Call<'a, Q, R> {
 }
 
 enum CallState<'a, Q> {
-    /// Not sent; `waits` where it was refused for want of room and waits for some.
+    /// Not sent; with a ticket where it was refused for want of room and waits for some.
     New {
         request: &'a Q,
-        waits: bool,
+        ticket: Option<Ticket>,
     },
     InFlight(CallId),
     Done,
@@ -177,7 +177,7 @@ impl Client {
     ) -> Call<'a, Q, R> {
         let state = CallState::New {
             request,
-            waits: false,
+            ticket: None,
         };
         Call {
             client: self,
@@ -249,11 +249,10 @@ impl<Q: Message, R: Message> Call<'_, Q, R> {
     #[inline]
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<R>, Status>> {
         let connection = &self.client.shared.connection;
-        let (Some(end), CallState::New { request, waits }) = (self.client.end(), &mut self.state)
+        let (Some(end), CallState::New { request, ticket }) = (self.client.end(), &mut self.state)
         else {
             return Poll::Pending;
         };
-        *waits = false;
         if connection.state() != State::Open {
             let status = Status::new(Code::Unavailable, "the connection is closed");
             self.state = CallState::Done;
@@ -277,12 +276,22 @@ impl<Q: Message, R: Message> Call<'_, Q, R> {
                 end.wait(id, cx.waker());
                 shard.call_made();
                 shard.mark_dirty(connection);
+                if let Some(ticket) = ticket.take() {
+                    let has_room = end.session.borrow().has_room() && !connection.is_blocked();
+                    end.end_wait(shard, ticket, has_room);
+                }
                 self.state = CallState::InFlight(id);
                 return Poll::Pending;
             }
-            Err(OpenError::TooManyInFlight) if end.wait_for_room(cx.waker()) => {
-                *waits = true;
-                return Poll::Pending;
+            Err(OpenError::TooManyInFlight) => {
+                if let Some(kept) = end.wait_for_room(*ticket, cx.waker()) {
+                    *ticket = Some(kept);
+                    return Poll::Pending;
+                }
+                Status::new(
+                    Code::ResourceExhausted,
+                    "call not made: too many callers wait for room already",
+                )
             }
             Err(error) => Status::new(Code::ResourceExhausted, format!("call not made: {error}")),
         };
@@ -299,7 +308,7 @@ impl<Q, R> Drop for Call<'_, Q, R> {
         match self.state {
             CallState::InFlight(call) => end.abandon(shard, call),
             // It may be the one that was woken for the room there is now.
-            CallState::New { waits: true, .. } => end.wake_waiting(shard),
+            CallState::New { ticket: Some(ticket), .. } => end.end_wait(shard, ticket, true),
             CallState::New { .. } | CallState::Done => {}
         }
     }

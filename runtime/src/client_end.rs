@@ -19,10 +19,21 @@ pub(crate) struct ClientEnd {
     pub(crate) session: RefCell<ClientSession>,
     /// Outcomes by slot of the call.
     outcomes: RefCell<Vec<Outcome>>,
-    /// Callers that wait for a free slot or for room in the send buffer, longest first.
-    waiting: RefCell<VecDeque<Waker>>,
+    /// Callers that wait for a free slot or for room in the send buffer.
+    waiting: RefCell<Waiting>,
     opening: RefCell<Opening>,
 }
+
+/// Callers that wait, longest first: by their tickets, which count up.
+#[derive(Default)]
+struct Waiting {
+    callers: VecDeque<(Ticket, Waker)>,
+    next_ticket: u64,
+}
+
+/// The place of a caller among those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
 
 /// How far a call is.
 enum Outcome {
@@ -128,22 +139,48 @@ impl ClientEnd {
         self.wake_waiting(shard);
     }
 
-    /// Notes that a caller waits for room; false where too many do.
-    pub(crate) fn wait_for_room(&self, waker: &Waker) -> bool {
+    /// Notes that a caller waits for room, and gives its ticket: none where too many wait. One
+    /// that waits already keeps its place.
+    #[cold]
+    pub(crate) fn wait_for_room(&self, ticket: Option<Ticket>, waker: &Waker) -> Option<Ticket> {
         let mut waiting = self.waiting.borrow_mut();
-        let has_room = waiting.len() < CALLERS_WAITING_MAX;
-        if has_room {
-            waiting.push_back(waker.clone());
+        let Some(ticket) = ticket else {
+            if waiting.callers.len() >= CALLERS_WAITING_MAX {
+                return None;
+            }
+            let ticket = Ticket(waiting.next_ticket);
+            waiting.next_ticket += 1;
+            waiting.callers.push_back((ticket, waker.clone()));
+            return Some(ticket);
+        };
+        match waiting.find(ticket) {
+            Ok(at) => waiting.callers[at].1.clone_from(waker),
+            Err(at) => waiting.callers.insert(at, (ticket, waker.clone())),
         }
-        has_room
+        Some(ticket)
     }
 
-    /// Wakes the caller that has waited longest for room. One that was woken and is gone by then
-    /// passes it on.
+    /// A caller that waited for room has made its call, or is gone. Where it was woken for room,
+    /// or has left some, the next is woken.
+    #[cold]
+    pub(crate) fn end_wait(&self, shard: &Shard, ticket: Ticket, has_room: bool) {
+        let mut waiting = self.waiting.borrow_mut();
+        let was_woken = match waiting.find(ticket) {
+            Ok(at) => waiting.callers.remove(at).is_none(),
+            Err(_) => true,
+        };
+        drop(waiting);
+        if was_woken && has_room {
+            self.wake_waiting(shard);
+        }
+    }
+
+    /// Wakes the caller that has waited longest for room. One that leaves room, or is gone by
+    /// then, wakes the next.
     #[inline]
     pub(crate) fn wake_waiting(&self, shard: &Shard) {
-        let next = self.waiting.borrow_mut().pop_front();
-        if let Some(waker) = next {
+        let next = self.waiting.borrow_mut().callers.pop_front();
+        if let Some((_, waker)) = next {
             shard.wake_task(waker);
         }
     }
@@ -194,7 +231,8 @@ impl ClientEnd {
                 shard.wake_task(waker);
             }
         }
-        for waker in self.waiting.take() {
+        let waiting = std::mem::take(&mut self.waiting.borrow_mut().callers);
+        for (_, waker) in waiting {
             shard.wake_task(waker);
         }
     }
@@ -218,5 +256,13 @@ impl ClientEnd {
         if let Opening::Waiting(Some(waker)) = self.opening.replace(opening) {
             shard.wake_task(waker);
         }
+    }
+}
+
+impl Waiting {
+    /// Where a caller is, or would be.
+    fn find(&self, ticket: Ticket) -> Result<usize, usize> {
+        self.callers
+            .binary_search_by_key(&ticket, |(ticket, _)| *ticket)
     }
 }

@@ -15,7 +15,7 @@ use ringcall_codec::{Code, SessionError, Status};
 
 use crate::{
     client_end::ClientEnd, config::LINGER_MAX, executor, receive::Receive, ring::Socket,
-    server_end::ServerEnd, shard::Shard, tls::Stage,
+    server_end::ServerEnd, shard::Shard, tasks, tls::Stage,
 };
 
 /// One connection of a shard, serving or calling.
@@ -51,6 +51,8 @@ pub(crate) enum State {
     /// The peer was told to go away; what it still sends is read and thrown away, so that a reset
     /// does not take what it was told away from it.
     Lingering,
+    /// The same, and the peer sends no more: over as soon as it was told.
+    Leaving,
     /// Gone from the shard's table.
     Closed,
 }
@@ -177,11 +179,16 @@ impl Connection {
     /// The peer sends no more. Its calls are answered, then the connection ends.
     pub(crate) fn peer_finished(self: &Rc<Self>) {
         match (&self.end, self.state.get()) {
-            (End::Server(_), State::Open) => {
+            // It may have said GOAWAY before its stream ends.
+            (End::Server(_), State::Open | State::PeerFinished) => {
                 self.state.set(State::PeerFinished);
                 self.end_if_done();
             }
             (End::Client(_), State::Open) => self.finish("the server closed the connection"),
+            (_, State::Lingering) => {
+                self.state.set(State::Leaving);
+                self.end_if_done();
+            }
             _ => self.finish("the peer closed the connection"),
         }
     }
@@ -206,6 +213,7 @@ impl Connection {
                 // A peer that is gone already needs no end of the stream.
                 let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
             }
+            State::Leaving => self.finish("the peer was told why"),
             State::Connecting | State::Open | State::Closed => {}
         }
     }
@@ -240,7 +248,7 @@ impl Connection {
         self.shard.mark_dirty(self);
         self.rearm();
         let connection = Rc::downgrade(self);
-        executor::spawn(async move {
+        tasks::spawn(async move {
             executor::sleep(LINGER_MAX).await;
             if let Some(connection) = connection.upgrade() {
                 connection.finish("the peer had its time to read why");

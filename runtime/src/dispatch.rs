@@ -12,20 +12,25 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ringcall_codec::MethodInfo;
+use ringcall_codec::{CallId, MethodInfo};
 
 use crate::{
     config::SPARE_SLOTS_MAX,
-    executor,
+    connection::Connection,
+    ring::Lease,
     service::{Incoming, Service},
     shard::Shard,
     slots::{Slot, Slots},
+    tasks,
 };
 
 /// What a connection gives its calls to. One for each service value, whatever its type.
 pub(crate) trait Dispatch {
     /// Runs a call's handler for as long as it does not wait, and on as a task if it does.
-    fn dispatch(&self, call: Incoming);
+    ///
+    /// What makes a call up is passed apart, in registers, and put together in the place where
+    /// its handler will run.
+    fn dispatch(&self, connection: Rc<Connection>, call: CallId, method: u32, body: Lease);
 
     /// The methods served.
     fn methods(&self) -> &'static [MethodInfo];
@@ -73,10 +78,11 @@ where
     M: Fn(Rc<S>, Incoming) -> F + 'static,
 {
     #[inline]
-    fn dispatch(&self, call: Incoming) {
-        let mut slot = self
-            .slots
-            .place((self.make)(Rc::clone(&self.service), call));
+    fn dispatch(&self, connection: Rc<Connection>, call: CallId, method: u32, body: Lease) {
+        let mut slot = self.slots.place(|| {
+            let incoming = Incoming::new(connection, call, method, body);
+            (self.make)(Rc::clone(&self.service), incoming)
+        });
         // Nobody needs to be woken yet: a task polls again at once, with a waker of its own.
         let mut cx = Context::from_waker(Waker::noop());
         if poll_caught(&mut slot, &mut cx, &self.shard).is_ready() {
@@ -100,7 +106,7 @@ where
     fn spawn(&self, mut slot: Slot<F>) {
         let (slots, shard) = (Rc::clone(&self.slots), Rc::clone(&self.shard));
         shard.handler_spawned();
-        executor::spawn(async move {
+        tasks::spawn(async move {
             poll_fn(|cx| poll_caught(&mut slot, cx, &shard)).await;
             slots.recycle(slot);
             shard.handler_done();

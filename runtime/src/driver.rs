@@ -24,6 +24,7 @@ use crate::{
     ring::{Bell, Completion, Event},
     server,
     shard::Shard,
+    tasks,
 };
 
 /// Starts the driver of a shard on this executor.
@@ -37,7 +38,7 @@ pub(crate) fn start(shard: &Rc<Shard>) -> io::Result<()> {
         cpu_published: Instant::now(),
         shard: Rc::clone(shard),
     };
-    executor::spawn(driver.run());
+    tasks::spawn(driver.run());
     Ok(())
 }
 

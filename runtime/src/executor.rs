@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::shard::ShardError;
+use crate::{shard::ShardError, tasks};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
@@ -58,7 +58,10 @@ where
     T: Send + 'static,
 {
     let handle = builder(config)
-        .spawn(move || async move { make().await })
+        .spawn(move || async move {
+            let _kept = tasks::Kept::begin();
+            make().await
+        })
         .map_err(io_error)?;
     Ok(ExecutorThread(handle))
 }
@@ -71,8 +74,9 @@ pub(crate) fn run<T, F: Future<Output = T>>(
 ) -> io::Result<T> {
     let affinity = rustix::thread::sched_getaffinity(None)?;
     let executor = builder(config).make().map_err(io_error)?;
+    let kept = tasks::Kept::begin();
     let output = executor.run(async move { make().await });
-    drop(executor);
+    drop((kept, executor));
     rustix::thread::sched_setaffinity(None, &affinity)?;
     Ok(output)
 }
@@ -90,9 +94,28 @@ pub(crate) fn current() -> Option<usize> {
     panic::catch_unwind(|| glommio::executor().id()).ok()
 }
 
-/// Spawns a task on this executor and lets it run on its own.
-pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(future).detach();
+/// A task that was spawned; to be kept, ended or forgotten.
+#[must_use = "dropping it ends the task"]
+pub(crate) struct TaskHandle(glommio::Task<()>);
+
+/// Spawns a task on this executor, and polls it at once.
+///
+/// An executor that ends forgets the tasks that are left, with all that they hold; those of
+/// [`tasks::spawn`] are ended before.
+pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) -> TaskHandle {
+    TaskHandle(glommio::spawn_local(future))
+}
+
+impl TaskHandle {
+    /// Lets the task run on its own.
+    pub(crate) fn forget(self) {
+        self.0.detach();
+    }
+
+    /// Drops the task's future, which must be another's than the caller's.
+    pub(crate) async fn end(self) {
+        self.0.cancel().await;
+    }
 }
 
 /// Waits for a time; the executor's timers are checked once per round.

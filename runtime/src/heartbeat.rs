@@ -13,11 +13,12 @@
 //! timers of the executor, which would re-arm them at each park.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     io,
     os::fd::OwnedFd,
     rc::{Rc, Weak},
+    task::Poll,
     time::Duration,
 };
 
@@ -37,15 +38,24 @@ const TIMERS: u32 = 4;
 
 /// Keeps the executor of a shard from sleeping through work.
 pub(crate) struct Heartbeat {
-    timers: Vec<Rc<OwnedFd>>,
+    timers: Vec<Timer>,
     period: Cell<Duration>,
+}
+
+/// A timerfd, and the wait for it. It is here and not in the task that waits, so that it is gone
+/// with the shard, whatever becomes of the task.
+struct Timer {
+    fd: Rc<OwnedFd>,
+    watch: RefCell<ReadableWatch<Rc<OwnedFd>>>,
 }
 
 impl Heartbeat {
     pub(crate) fn new() -> io::Result<Self> {
-        let timer = || -> io::Result<Rc<OwnedFd>> {
+        let timer = || -> io::Result<Timer> {
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-            Ok(Rc::new(timerfd_create(TimerfdClockId::Monotonic, flags)?))
+            let fd = Rc::new(timerfd_create(TimerfdClockId::Monotonic, flags)?);
+            let watch = RefCell::new(ReadableWatch::new(Rc::clone(&fd))?);
+            Ok(Timer { fd, watch })
         };
         let timers = (0..TIMERS).map(|_| timer()).collect::<io::Result<_>>()?;
         let heartbeat = Self {
@@ -73,34 +83,36 @@ impl Heartbeat {
                 it_interval: timespec(period),
                 it_value: timespec(first),
             };
-            timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec)?;
+            timerfd_settime(&timer.fd, TimerfdTimerFlags::empty(), &spec)?;
         }
         self.period.set(period);
         Ok(())
     }
 
-    /// Beats for as long as the shard exists.
-    pub(crate) fn start(shard: &Rc<Shard>) -> io::Result<()> {
-        for timer in &shard.heartbeat.timers {
-            let watch = ReadableWatch::new(Rc::clone(timer))?;
-            executor::spawn(beat(Rc::downgrade(shard), Rc::clone(timer), watch));
+    /// Beats for as long as the shard exists: longer than its other tasks, so that ending those
+    /// is not slept through either.
+    pub(crate) fn start(shard: &Rc<Shard>) {
+        for index in 0..shard.heartbeat.timers.len() {
+            executor::spawn(beat(Rc::downgrade(shard), index)).forget();
         }
-        Ok(())
     }
 }
 
 /// One timer's beats. It is enough that they come: the round that runs this task runs every other
 /// runnable task too.
-async fn beat(shard: Weak<Shard>, timer: Rc<OwnedFd>, mut watch: ReadableWatch<Rc<OwnedFd>>) {
+async fn beat(shard: Weak<Shard>, index: usize) {
     let mut turns = 0;
     loop {
-        if poll_fn(|cx| watch.poll_readable(cx)).await.is_err() {
+        let ticked = poll_fn(|cx| match shard.upgrade() {
+            Some(shard) => shard.heartbeat.timers[index].watch.borrow_mut().poll_readable(cx),
+            None => Poll::Ready(Err(io::ErrorKind::NotFound.into())),
+        });
+        let (Ok(()), Some(shard)) = (ticked.await, shard.upgrade()) else {
             return;
-        }
+        };
         let mut ticks = [0; 8];
         // Nothing to read means that the period was changed since the tick.
-        let _ = rustix::io::read(&timer, &mut ticks);
-        let Some(shard) = shard.upgrade() else { return };
+        let _ = rustix::io::read(&shard.heartbeat.timers[index].fd, &mut ticks);
         let turns_now = shard.counters.turns.get();
         if turns_now == turns && !shard.has_calls_in_flight() {
             if shard.heartbeat.period.get() != HEARTBEAT_IDLE {

@@ -29,6 +29,7 @@ mod shard;
 mod slab;
 mod slots;
 mod socket;
+mod tasks;
 mod tls;
 
 pub use std::net::ToSocketAddrs;

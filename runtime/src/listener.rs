@@ -14,6 +14,7 @@ use crate::{
     ring::{OpId, Socket},
     server_end::ServerEnd,
     shard::Shard,
+    tasks,
 };
 
 /// The bit of a ring token that says that it is a listener's.
@@ -85,7 +86,7 @@ pub(crate) fn accepted(shard: &Rc<Shard>, index: u64, result: io::Result<OwnedFd
         return arm(shard, index);
     }
     let shard = Rc::downgrade(shard);
-    executor::spawn(async move {
+    tasks::spawn(async move {
         executor::sleep(ACCEPT_BACKOFF).await;
         if let Some(shard) = shard.upgrade() {
             arm(&shard, index);

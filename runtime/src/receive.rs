@@ -118,7 +118,7 @@ impl Connection {
         match result {
             Ok(Some(filled)) => {
                 self.shard.counters.bytes_received.add(filled.len() as u64);
-                self.take(Chunk::Pool(filled));
+                self.take(Chunk::of_pool(filled));
             }
             Ok(None) => return self.peer_finished(),
             Err(error) => match error
@@ -160,7 +160,7 @@ impl Connection {
                 return self.receive_rest(buffer, frame_len, filled + received);
             }
             Some(Large::Rest { frame_len, .. }) => {
-                self.take(Chunk::Owned(buffer.share(), frame_len));
+                self.take(Chunk::of_owned(buffer.share(), frame_len));
             }
             Some(Large::First { filled }) => {
                 let filled = filled + received;
@@ -178,7 +178,7 @@ impl Connection {
                     Some(frame_len) if filled < frame_len && frame_len <= buffer.len() => {
                         return self.receive_rest(buffer, frame_len, filled);
                     }
-                    Some(_) => self.take(Chunk::Owned(buffer.share(), filled)),
+                    Some(_) => self.take(Chunk::of_owned(buffer.share(), filled)),
                 }
             }
             None => {}
@@ -194,12 +194,8 @@ impl Connection {
         if !self.receive.borrow().has_backlog() {
             return self.read(chunk, 0);
         }
-        let chunk = match chunk {
-            // A peer that does not read must not take the pool from its neighbours.
-            Chunk::Pool(filled) if self.is_pool_short() => self.copy(&filled),
-            chunk => chunk,
-        };
-        self.receive.borrow_mut().backlog.push_back((chunk, 0));
+        let kept = self.relieve_pool(chunk, 0);
+        self.receive.borrow_mut().backlog.push_back(kept);
     }
 
     /// Finds the frames in a chunk and gives each to the session.
@@ -272,7 +268,7 @@ impl Connection {
         counters.bytes_copied.add(filled as u64);
         self.frame(
             &header,
-            Lease::new(Chunk::Owned(buffer.share(), filled), body),
+            Lease::new(&Chunk::of_owned(buffer.share(), filled), body),
         );
     }
 
@@ -288,27 +284,48 @@ impl Connection {
         {
             counters.frames_copied_misaligned.add(1);
             counters.bytes_copied.add(bytes.len() as u64);
-            return Lease::new(self.copy(bytes), 0..bytes.len());
+            return Lease::new(&self.copy(bytes), 0..bytes.len());
         }
-        match chunk {
-            Chunk::Pool(_) if self.is_pool_short() => {
-                counters.frames_copied_pressure.add(1);
-                counters.bytes_copied.add(bytes.len() as u64);
-                return Lease::new(self.copy(bytes), 0..bytes.len());
-            }
-            Chunk::Owned(..) if self.receive.borrow().has_copied_prefix => {
-                self.receive.borrow_mut().has_copied_prefix = false;
-            }
-            _ => counters.frames_in_place.add(1),
+        if chunk.in_pool() && self.is_pool_short() {
+            counters.frames_copied_pressure.add(1);
+            counters.bytes_copied.add(bytes.len() as u64);
+            return Lease::new(&self.copy(bytes), 0..bytes.len());
         }
-        Lease::new(chunk.clone(), body)
+        if chunk.in_pool() {
+            counters.frames_in_place.add(1);
+        } else {
+            self.count_owned(chunk);
+        }
+        Lease::new(chunk, body)
+    }
+
+    /// Counts a frame that is read in a buffer of our own.
+    #[cold]
+    fn count_owned(&self, chunk: &Chunk) {
+        let counters = &self.shard.counters;
+        if chunk.is_copy() {
+            counters.frames_copied_pressure.add(1);
+        } else if !std::mem::take(&mut self.receive.borrow_mut().has_copied_prefix) {
+            counters.frames_in_place.add(1);
+        }
     }
 
     /// A copy of bytes in a buffer of the shard.
     fn copy(&self, bytes: &[u8]) -> Chunk {
         let mut buffer = self.owned_buffer(bytes.len());
         buffer[..bytes.len()].copy_from_slice(bytes);
-        Chunk::Owned(buffer.share(), bytes.len())
+        Chunk::of_copy(buffer.share(), bytes.len())
+    }
+
+    /// What is to be kept of a chunk that cannot be read now: a peer that does not read its
+    /// replies must not take the pool from its neighbours.
+    fn relieve_pool(&self, chunk: Chunk, at: usize) -> (Chunk, usize) {
+        if !chunk.in_pool() || !self.is_pool_short() {
+            return (chunk, at);
+        }
+        let unread = &chunk[at..];
+        self.shard.counters.bytes_copied.add(unread.len() as u64);
+        (self.copy(unread), 0)
     }
 
     /// Sees to it that the kernel has a receive for this connection, where it should have one.
@@ -319,7 +336,7 @@ impl Connection {
         }
         match self.state() {
             State::Open | State::Lingering => {}
-            State::Connecting | State::PeerFinished | State::Closed => return,
+            State::Connecting | State::PeerFinished | State::Leaving | State::Closed => return,
         }
         receive.is_starved = false;
         let pool_buffer_len = self.pool_buffer_len();
@@ -382,8 +399,9 @@ impl Connection {
     /// Keeps the rest of a chunk until the peer has read its replies, and receives no more.
     #[cold]
     fn block(&self, chunk: Chunk, at: usize) {
+        let kept = self.relieve_pool(chunk, at);
         let mut receive = self.receive.borrow_mut();
-        receive.backlog.push_front((chunk, at));
+        receive.backlog.push_front(kept);
         if let Some(op) = receive.op {
             self.shard.ring.borrow_mut().cancel(op);
         }

@@ -1,6 +1,6 @@
 //! Running a future on a shard of this thread: how a client gets one.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, panic::resume_unwind, sync::Arc, time::Duration};
 
 use ringcall_codec::ShardPlace;
 
@@ -10,6 +10,7 @@ use crate::{
     executor::{self, ExecutorConfig},
     ring::Ring,
     shard::{Shard, ShardError},
+    tasks,
 };
 
 /// Runs a future on a shard of this thread, with the defaults, until it is done. Tasks that are
@@ -57,6 +58,9 @@ impl RunConfig {
     /// As [`run`], and where a setting is out of range.
     pub fn run<T, F: Future<Output = T>>(self, future: F) -> Result<T, ShardError> {
         self.shard.validate()?;
+        if tasks::are_kept() {
+            return Err(ShardError::ExecutorRuns);
+        }
         executor::check_limits()?;
         // What the shard will need is tried here first, where an error is easily told.
         drop(Ring::new(&self.shard.ring)?);
@@ -65,20 +69,25 @@ impl RunConfig {
             name: "ringcall-client".to_owned(),
             preempt_timer: self.shard.preempt_timer,
         };
-        executor::run(&executor, || async {
+        let output = executor::run(&executor, || async {
             let shard = Shard::start(self.shard, ShardPlace::default(), Arc::default())?;
-            let output = future.await;
+            let output = tasks::guard(future).await;
             shard.close_all();
-            Ok(output)
-        })?
+            tasks::end_all().await;
+            Ok::<_, ShardError>(output)
+        })??;
+        Ok(output.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 }
 
 /// Spawns a task on this thread's executor, where it runs on its own. It may make calls.
 ///
+/// It is dropped when the shard stops. A panic in it stops the shard, as a panic of the future
+/// that [`run`] was given does; handlers are another matter, theirs fail a call.
+///
 /// Panics outside of an executor, as there is nowhere for it to run.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
-    executor::spawn(future);
+    tasks::spawn(future);
 }
 
 /// Waits for a time, on this thread's executor.

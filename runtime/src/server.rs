@@ -5,6 +5,7 @@ use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
     os::fd::OwnedFd,
+    panic::resume_unwind,
     pin::pin,
     rc::Rc,
     sync::{
@@ -28,6 +29,7 @@ use crate::{
     service::Service,
     shard::{Remote, Shard, ShardError},
     socket::{self, SocketConfig},
+    tasks,
 };
 
 /// Where serving begins: [`Server::builder`].
@@ -339,9 +341,24 @@ where
             return;
         }
     };
-    let dispatch = dispatch::dispatcher(factory(info), &shard);
-    listener::listen(&shard, listener, dispatch);
-    let _ = started.send(Ok(shard.remote.clone()));
+    let served = tasks::guard(async {
+        let dispatch = dispatch::dispatcher(factory(info), &shard);
+        listener::listen(&shard, listener, dispatch);
+        let _ = started.send(Ok(shard.remote.clone()));
+        serve_until_stopped(&shard).await;
+    });
+    let served = served.await;
+    shard.close_all();
+    tasks::end_all().await;
+    // Also where this thread panics its descriptors are closed by now.
+    drop(shard);
+    if let Err(panic) = served {
+        resume_unwind(panic);
+    }
+}
+
+/// Serves until the shard is told to stop, and then until its peers have read that it does.
+async fn serve_until_stopped(shard: &Rc<Shard>) {
     poll_fn(|cx| shard.poll_stopping(cx.waker())).await;
     let mut all_closed = pin!(poll_fn(|cx| shard.poll_empty(cx.waker())));
     let mut patience = pin!(executor::sleep(STOP_FLUSH_MAX));
@@ -350,7 +367,6 @@ where
         Poll::Pending => patience.as_mut().poll(cx),
     })
     .await;
-    shard.close_all();
 }
 
 /// The cores to use: those that were named, or all there are.

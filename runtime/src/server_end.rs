@@ -8,7 +8,6 @@ use crate::{
     connection::{Connection, State},
     dispatch::Dispatch,
     ring::Lease,
-    service::Incoming,
     shard::Shard,
 };
 
@@ -34,8 +33,8 @@ impl ServerEnd {
         let event = self.session.borrow_mut().handle_frame(header, &body);
         match event {
             Ok(ServerEvent::Call { call, method }) => {
-                let call = Incoming::new(Rc::clone(connection), call, method, body);
-                self.dispatch.dispatch(call);
+                let caller = Rc::clone(connection);
+                self.dispatch.dispatch(caller, call, method, body);
                 if connection.state() == State::PeerFinished {
                     connection.end_if_done();
                 }

@@ -95,6 +95,9 @@ pub enum ShardError {
         /// What is needed, in bytes.
         wanted: u64,
     },
+    /// There is an executor on this thread, and a thread runs one at a time.
+    #[error("an executor runs on this thread already; await the future there, instead of running it")]
+    ExecutorRuns,
     /// There is no executor on this thread.
     #[error("no executor runs on this thread; call from a shard, or inside of `ringcall::run`")]
     NoExecutor,
@@ -150,7 +153,7 @@ impl Shard {
             driver: RefCell::new(None),
         });
         driver::start(&shard)?;
-        Heartbeat::start(&shard)?;
+        Heartbeat::start(&shard);
         CURRENT.set(Some((executor, Rc::downgrade(&shard))));
         Ok(shard)
     }

@@ -9,10 +9,7 @@
 
 mod support;
 
-use std::{
-    hash::{DefaultHasher, Hasher},
-    io::Write,
-};
+use std::hash::{DefaultHasher, Hasher};
 
 use ringcall::{ShardConfig, ShardCounters, is_in_receive_pool, prelude::*};
 use support::{
@@ -237,19 +234,19 @@ fn of_a_large_body_only_what_came_before_the_switch_is_copied() {
         watched(move || {
             let pattern = pattern();
             let server = witness(ShardConfig::default());
-            let mut caller = Caller::connect(server.address(), ProbeClient::METHODS);
+            let mut caller = Caller::connect(server.address());
             let before = counters(&server);
             let bytes = part(&pattern, body_len - BLOB_TAIL, 5);
             let frame = caller.frame(ProbeClient::SEE, &Blob { bytes });
             assert_eq!(frame.len() as u64, frame_len(body_len));
-            caller.stream.write_all(&frame[..prefix_len]).unwrap();
+            caller.send(&frame[..prefix_len]);
             until("the prefix is copied", || {
                 counters(&server).since(&before).frames_copied_large == 1
             });
             // The kernel may have given the prefix in parts; all of it is copied in the end.
             let received = counters(&server).since(&before).bytes_received;
             assert!(received <= prefix_len as u64);
-            caller.stream.write_all(&frame[prefix_len..]).unwrap();
+            caller.send(&frame[prefix_len..]);
             let (hash_seen, in_pool) =
                 caller.reply::<Seen, _>(|seen| (seen.hash.to_native(), seen.in_pool));
             assert_eq!(hash_seen, hash(bytes));

@@ -128,6 +128,12 @@ impl OpenCalls {
         self.limit = self.limit.min(limit);
     }
 
+    /// Whether a slot is free.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.len() < self.limit as usize
+    }
+
     /// Calls in flight, abandoned ones included.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()

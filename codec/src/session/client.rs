@@ -199,6 +199,12 @@ impl ClientSession {
         self.peer.map(|peer| peer.shard)
     }
 
+    /// Whether one more call can be in flight.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.calls.has_room()
+    }
+
     /// Calls in flight, abandoned ones included.
     pub fn calls_in_flight(&self) -> usize {
         self.calls.len()

@@ -42,6 +42,8 @@ enum State {
     Refused,
     /// Both have said HELLO, and calls may come.
     Open,
+    /// The peer has said GOAWAY: nothing may come, and the calls that run are answered.
+    PeerLeft,
     /// This side has said GOAWAY.
     Closed,
 }
@@ -203,11 +205,15 @@ impl ServerSession {
         let kind = header.kind;
         match (kind, self.state) {
             (Kind::Hello, State::New) => self.open(header, body),
-            (Kind::Hello, _) => Err(SessionError::Unexpected {
+            (Kind::Hello, State::Refused | State::Open | State::Closed) => Err(SessionError::Unexpected {
                 kind,
                 why: "a connection has one HELLO",
             }),
-            (Kind::GoAway, _) => Ok(ServerEvent::GoAway(status_from_wire(header, body))),
+            (_, State::PeerLeft) => Err(SessionError::Unexpected {
+                kind,
+                why: "the peer has said GOAWAY",
+            }),
+            (Kind::GoAway, _) => Ok(self.peer_leaves(header, body)),
             (_, State::New | State::Refused) => Err(SessionError::Unexpected {
                 kind,
                 why: "a connection begins with HELLO",
@@ -233,6 +239,13 @@ impl ServerSession {
         self.peer_frame_len_max = peer.limits.frame_len_max;
         self.state = State::Open;
         Ok(ServerEvent::Opened)
+    }
+
+    fn peer_leaves(&mut self, header: &Header, body: &[u8]) -> ServerEvent {
+        if self.state == State::Open {
+            self.state = State::PeerLeft;
+        }
+        ServerEvent::GoAway(status_from_wire(header, body))
     }
 
     /// Ours goes out even where the peer's is refused: the peer finds out by the same rules what

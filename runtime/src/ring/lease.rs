@@ -13,15 +13,47 @@ use std::{
 
 use ringcall_codec::{BodyError, Message, access};
 
-use super::{owned::SharedBuffer, pool::Filled};
+use super::{block::SharedBuffer, pool::Filled};
 
 /// Received bytes, wherever they are. Clones refer to the same bytes.
 #[derive(Clone, Debug)]
-pub enum Chunk {
-    /// A buffer of the pool.
-    Pool(Filled),
-    /// The first bytes, as many as the number says, of a buffer of one's own.
-    Owned(SharedBuffer, usize),
+pub struct Chunk {
+    buffer: SharedBuffer,
+    len: usize,
+    is_copy: bool,
+}
+
+impl Chunk {
+    /// The bytes that arrived in a buffer of the pool.
+    #[inline]
+    pub fn of_pool(filled: Filled) -> Self {
+        let (buffer, len) = filled.into_parts();
+        Self { buffer, len: len as usize, is_copy: false }
+    }
+
+    /// The first `len` bytes of a buffer of one's own; as many as it has.
+    #[inline]
+    pub fn of_owned(buffer: SharedBuffer, len: usize) -> Self {
+        Self { len: len.min(buffer.len()), buffer, is_copy: false }
+    }
+
+    /// As [`of_owned`](Self::of_owned), of bytes that were received elsewhere and copied.
+    #[inline]
+    pub fn of_copy(buffer: SharedBuffer, len: usize) -> Self {
+        Self { is_copy: true, ..Self::of_owned(buffer, len) }
+    }
+
+    /// Whether the bytes were received elsewhere and copied.
+    #[inline]
+    pub fn is_copy(&self) -> bool {
+        self.is_copy
+    }
+
+    /// Whether the bytes are in a buffer of the pool, which then lacks it.
+    #[inline]
+    pub fn in_pool(&self) -> bool {
+        self.buffer.in_pool()
+    }
 }
 
 impl Deref for Chunk {
@@ -29,44 +61,34 @@ impl Deref for Chunk {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match self {
-            Self::Pool(filled) => filled,
-            Self::Owned(buffer, len) => &buffer[..(*len).min(buffer.len())],
-        }
+        &self.buffer[..self.len]
     }
 }
 
 /// A range of a chunk, and the right to read it. Clones refer to the same bytes.
+///
+/// A pointer and a word, so that it travels in registers.
 #[derive(Clone)]
 pub struct Lease {
-    chunk: Chunk,
-    start: u32,
-    len: u32,
+    buffer: SharedBuffer,
+    /// `start | len << 32`
+    range: u64,
 }
 
 impl Lease {
     /// A lease on a range of a chunk. What of the range lies outside of the chunk is cut off.
     #[inline]
-    pub fn new(chunk: Chunk, range: Range<usize>) -> Self {
-        let end = range.end.min(chunk.len()).min(u32::MAX as usize);
+    pub fn new(chunk: &Chunk, range: Range<usize>) -> Self {
+        let end = range.end.min(chunk.len).min(u32::MAX as usize);
         let start = range.start.min(end);
-        Self {
-            chunk,
-            start: start as u32,
-            len: (end - start) as u32,
-        }
-    }
-
-    /// The chunk that the bytes are in.
-    #[inline]
-    pub fn chunk(&self) -> &Chunk {
-        &self.chunk
+        let range = start as u64 | ((end - start) as u64) << 32;
+        Self { buffer: chunk.buffer.clone(), range }
     }
 
     /// Whether the bytes are in a buffer of the pool, which then lacks it.
     #[inline]
     pub fn in_pool(&self) -> bool {
-        matches!(self.chunk, Chunk::Pool(_))
+        self.buffer.in_pool()
     }
 }
 
@@ -75,15 +97,15 @@ impl Deref for Lease {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let start = self.start as usize;
-        &self.chunk[start..start + self.len as usize]
+        let start = self.range as u32 as usize;
+        &self.buffer[start..start + (self.range >> 32) as usize]
     }
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("len", &self.len)
+            .field("len", &self.len())
             .field("in_pool", &self.in_pool())
             .finish_non_exhaustive()
     }

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod bell;
+mod block;
 mod error;
 mod in_flight;
 mod kernel;
@@ -34,9 +35,10 @@ use io_uring::{opcode, squeue, types::CancelBuilder};
 
 pub use self::{
     bell::Bell,
+    block::SharedBuffer,
     error::{MemlockLimit, RingError, Step as RingStep},
     lease::{Chunk, Lease, View},
-    owned::{OwnedBuffer, OwnedPool, SharedBuffer},
+    owned::{OwnedBuffer, OwnedPool},
     pool::{Filled, Pool},
 };
 use self::{

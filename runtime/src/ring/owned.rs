@@ -18,7 +18,10 @@ use std::{
     slice,
 };
 
-use super::memory::Memory;
+use super::{
+    block::{Block, Home, SharedBuffer},
+    memory::Memory,
+};
 
 /// Capacity of the smallest size class, in bytes. Each class is twice the one before.
 const CLASS_LEN_MIN: usize = 4 * 1024;
@@ -73,18 +76,21 @@ impl OwnedPool {
                 match kept {
                     Some(block) => {
                         self.retained_bytes
-                            .set(self.retained_bytes.get() - block.memory.len());
+                            .set(self.retained_bytes.get() - block.len());
                         block
                     }
-                    None => Block::new(CLASS_LEN_MIN << class, Some(class))?,
+                    None => new_block(CLASS_LEN_MIN << class)?,
                 }
             }
-            None => Block::new(len, None)?,
+            None => new_block(len)?,
         };
         self.outstanding_bytes
-            .set(self.outstanding_bytes.get() + block.memory.len());
-        block.pool.set(Some(Rc::clone(self)));
-        Ok(OwnedBuffer { block })
+            .set(self.outstanding_bytes.get() + block.len());
+        block.set_home(Home::Class(Rc::clone(self), class_of(len)));
+        // SAFETY: the memory is initialised. The one who could write it is the `OwnedBuffer`, the
+        // block's only holder until it gives up writing with `share`.
+        let buffer = unsafe { SharedBuffer::new(Rc::clone(&block)) };
+        Ok(OwnedBuffer { start: block.start(), len: block.len(), buffer })
     }
 
     /// Capacity of all buffers that are in use, in bytes.
@@ -100,12 +106,12 @@ impl OwnedPool {
     }
 
     /// Keeps a block that nobody uses any more, or frees it.
-    fn put_back(&self, block: Rc<Block>) {
-        let capacity = block.memory.len();
+    pub(super) fn put_back(&self, class: Option<usize>, block: Rc<Block>) {
+        let capacity = block.len();
         self.outstanding_bytes
             .set(self.outstanding_bytes.get() - capacity);
         let retained = self.retained_bytes.get() + capacity;
-        if let Some(class) = block.class
+        if let Some(class) = class
             && retained <= self.retained_bytes_max
         {
             self.retained_bytes.set(retained);
@@ -133,60 +139,28 @@ fn class_of(len: usize) -> Option<usize> {
     Some((capacity / CLASS_LEN_MIN).ilog2() as usize)
 }
 
-/// A buffer's memory, with the pool it returns to while it is in use.
-struct Block {
-    memory: Memory,
-    class: Option<usize>,
-    pool: Cell<Option<Rc<OwnedPool>>>,
-}
-
-impl Block {
-    fn new(len: usize, class: Option<usize>) -> io::Result<Rc<Self>> {
-        let memory = if len >= MAPPED_LEN_MIN {
-            Memory::map(len)?
-        } else {
-            Memory::heap(len)?
-        };
-        Ok(Rc::new(Self {
-            memory,
-            class,
-            pool: Cell::new(None),
-        }))
-    }
-
-    /// Lets go of one reference; the last sends the block back to its pool.
-    #[inline]
-    fn release(this: &Rc<Self>) {
-        if Rc::strong_count(this) == 1
-            && let Some(pool) = this.pool.take()
-        {
-            pool.put_back(Rc::clone(this));
-        }
-    }
-}
-
 /// A buffer with one owner, dereferenced to all of its capacity. Returns to its pool when
 /// dropped.
 ///
 /// Invariant: the only reference to its block.
 pub struct OwnedBuffer {
-    block: Rc<Block>,
+    start: NonNull<u8>,
+    len: usize,
+    /// Not read through while there is writing.
+    buffer: SharedBuffer,
 }
 
 impl OwnedBuffer {
     /// Where the bytes are. They do not move with the value.
     #[inline]
     pub(super) fn start(&mut self) -> NonNull<u8> {
-        self.block.memory.start()
+        self.start
     }
 
     /// Gives up writing, so that the bytes can have several readers. Allocates nothing.
     #[inline]
     pub fn share(self) -> SharedBuffer {
-        let block = Rc::clone(&self.block);
-        // Dropping the owner finds two references and leaves the block in use.
-        drop(self);
-        SharedBuffer { block }
+        self.buffer
     }
 }
 
@@ -195,67 +169,36 @@ impl Deref for OwnedBuffer {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let memory = &self.block.memory;
-        // SAFETY: the memory is initialised and lives as long as the block. Nothing writes it
+        // SAFETY: the memory is initialised and lives as long as `buffer`. Nothing writes it
         // meanwhile: this is its only owner, and is borrowed; an operation that has the kernel
         // write it owns the buffer and does not dereference it.
-        unsafe { slice::from_raw_parts(memory.start().as_ptr(), memory.len()) }
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for OwnedBuffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let memory = &self.block.memory;
-        // SAFETY: as in `deref`; and this is the only reference to the block, borrowed mutably.
-        unsafe { slice::from_raw_parts_mut(memory.start().as_ptr(), memory.len()) }
-    }
-}
-
-impl Drop for OwnedBuffer {
-    #[inline]
-    fn drop(&mut self) {
-        Block::release(&self.block);
+        // SAFETY: as in `deref`; and `buffer` is the only holder of the block, not cloned before
+        // `share`, and borrowed mutably with `self`.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
 impl fmt::Debug for OwnedBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedBuffer")
-            .field("capacity", &self.block.memory.len())
+            .field("capacity", &self.len)
             .finish()
     }
 }
 
-/// A buffer that is only read. The last clone to be dropped returns it to its pool.
-#[derive(Clone)]
-pub struct SharedBuffer {
-    block: Rc<Block>,
-}
-
-impl Deref for SharedBuffer {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        let memory = &self.block.memory;
-        // SAFETY: the memory is initialised and lives as long as the block; nothing writes it
-        // until the last `SharedBuffer` has returned the block to the pool.
-        unsafe { slice::from_raw_parts(memory.start().as_ptr(), memory.len()) }
-    }
-}
-
-impl Drop for SharedBuffer {
-    #[inline]
-    fn drop(&mut self) {
-        Block::release(&self.block);
-    }
-}
-
-impl fmt::Debug for SharedBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedBuffer")
-            .field("capacity", &self.block.memory.len())
-            .finish()
-    }
+/// A block with `len` bytes of memory of its own.
+fn new_block(len: usize) -> io::Result<Rc<Block>> {
+    let memory = if len >= MAPPED_LEN_MIN {
+        Memory::map(len)?
+    } else {
+        Memory::heap(len)?
+    };
+    Ok(Block::owned(memory))
 }

@@ -13,17 +13,19 @@ use std::{
     ops::Deref,
     ptr::NonNull,
     rc::Rc,
-    slice,
     sync::atomic::{AtomicU16, Ordering},
 };
 
 use io_uring::types::BufRingEntry;
 
-use super::memory::Memory;
+use super::{
+    block::{Block, Home, SharedBuffer},
+    memory::Memory,
+};
 
 /// The buffers of a ring: a power of two of them, all of one length, in one mapping.
 ///
-/// Invariants: `references[bid] == 0` exactly while the kernel owns buffer `bid`; the kernel owns
+/// Invariants: `blocks[bid]` is there exactly while the kernel owns buffer `bid`; the kernel owns
 /// `free` buffers, and `tail` counts the buffers ever given to it.
 pub struct Pool {
     /// Entries that name the buffers for the kernel. Entry 0 also holds the tail.
@@ -33,7 +35,7 @@ pub struct Pool {
     buffer_len: u32,
     tail: Cell<u16>,
     free: Cell<u16>,
-    references: Box<[Cell<u32>]>,
+    blocks: Box<[Cell<Option<Rc<Block>>>]>,
 }
 
 impl Pool {
@@ -46,10 +48,13 @@ impl Pool {
             buffer_len,
             tail: Cell::new(0),
             free: Cell::new(0),
-            references: vec![Cell::new(0); usize::from(len)].into_boxed_slice(),
+            blocks: (0..len).map(|_| Cell::new(None)).collect(),
         };
         for bid in 0..len {
-            pool.give(bid);
+            // SAFETY: the buffer lies in `data`, which is initialised, and which the pool keeps;
+            // a block that is read keeps the pool as its home (see `fill`).
+            let block = unsafe { Block::of_pool(pool.buffer(bid), pool.buffer_len as usize) };
+            pool.take_back(bid, block);
         }
         Ok(Rc::new(pool))
     }
@@ -93,17 +98,20 @@ impl Pool {
     /// buffer, which a sane kernel does not claim.
     #[inline]
     pub(super) fn fill(self: &Rc<Self>, bid: u16, len: u32) -> Option<Filled> {
-        let references = self.references.get(usize::from(bid))?;
-        if references.get() != 0 {
-            return None;
-        }
-        references.set(1);
+        let block = self.blocks.get(usize::from(bid))?.take()?;
+        block.set_home(Home::Kernel(Rc::clone(self), bid));
         self.free.set(self.free.get() - 1);
-        Some(Filled {
-            pool: Rc::clone(self),
-            bid,
-            len: len.min(self.buffer_len),
-        })
+        // SAFETY: the kernel has completed its writing with the completion that names the buffer,
+        // and writes it again only after `give`, which follows the block's going home.
+        let buffer = unsafe { SharedBuffer::new(block) };
+        Some(Filled { buffer, len: len.min(self.buffer_len) })
+    }
+
+    /// Takes a buffer back that nobody reads any more, and gives it to the kernel.
+    #[inline]
+    pub(super) fn take_back(&self, bid: u16, block: Rc<Block>) {
+        self.blocks[usize::from(bid)].set(Some(block));
+        self.give(bid);
     }
 
     /// Gives a buffer to the kernel. Nothing may refer to it, and the kernel must not have it.
@@ -156,16 +164,17 @@ impl fmt::Debug for Pool {
 
 /// Bytes received into a buffer of the pool. Clones refer to the same bytes; the last to be
 /// dropped gives the buffer back to the kernel. May outlive the ring.
+#[derive(Clone, Debug)]
 pub struct Filled {
-    pool: Rc<Pool>,
-    bid: u16,
+    buffer: SharedBuffer,
     len: u32,
 }
 
 impl Filled {
+    /// The buffer, and how many bytes of it were filled.
     #[inline]
-    fn references(&self) -> &Cell<u32> {
-        &self.pool.references[usize::from(self.bid)]
+    pub(super) fn into_parts(self) -> (SharedBuffer, u32) {
+        (self.buffer, self.len)
     }
 }
 
@@ -174,47 +183,7 @@ impl Deref for Filled {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let start = self.pool.buffer(self.bid);
-        // SAFETY: `len` is at most a buffer's length, the mapping lives as long as the pool, its
-        // bytes are initialised, and nobody writes a buffer while a `Filled` refers to it.
-        unsafe { slice::from_raw_parts(start.as_ptr(), self.len as usize) }
-    }
-}
-
-impl Clone for Filled {
-    #[inline]
-    fn clone(&self) -> Self {
-        let references = self.references();
-        // Where the count saturates (clones were leaked) the buffer is never given back.
-        references.set(references.get().saturating_add(1));
-        Self {
-            pool: Rc::clone(&self.pool),
-            bid: self.bid,
-            len: self.len,
-        }
-    }
-}
-
-impl Drop for Filled {
-    #[inline]
-    fn drop(&mut self) {
-        match self.references().get() {
-            u32::MAX => {}
-            1 => {
-                self.references().set(0);
-                self.pool.give(self.bid);
-            }
-            count => self.references().set(count - 1),
-        }
-    }
-}
-
-impl fmt::Debug for Filled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filled")
-            .field("bid", &self.bid)
-            .field("len", &self.len)
-            .finish()
+        &self.buffer[..self.len as usize]
     }
 }
 

@@ -117,7 +117,7 @@ fn a_lease_reads_the_same_while_others_come_and_go() {
     ring.recv_multishot(&socket, 0);
     peer.write_all(b"kept for long").unwrap();
     let kept = filled(one(&mut ring));
-    let lease = Lease::new(Chunk::Pool(kept.clone()), 0..4);
+    let lease = Lease::new(&Chunk::of_pool(kept.clone()), 0..4);
     drop(kept);
     for round in 0..5000_u32 {
         peer.write_all(&[round as u8; 64]).unwrap();
@@ -578,15 +578,15 @@ fn leases_stay_within_their_chunk() {
     let pool = OwnedPool::new(0);
     let mut buffer = pool.take(100);
     buffer[..10].copy_from_slice(b"0123456789");
-    let chunk = Chunk::Owned(buffer.share(), 10);
+    let chunk = Chunk::of_owned(buffer.share(), 10);
     assert_eq!(*chunk, *b"0123456789");
-    assert_eq!(*Lease::new(chunk.clone(), 2..5), *b"234");
-    assert_eq!(*Lease::new(chunk.clone(), 8..50), *b"89");
-    assert_eq!(*Lease::new(chunk.clone(), 50..60), *b"");
+    assert_eq!(*Lease::new(&chunk, 2..5), *b"234");
+    assert_eq!(*Lease::new(&chunk, 8..50), *b"89");
+    assert_eq!(*Lease::new(&chunk, 50..60), *b"");
     #[expect(clippy::reversed_empty_ranges, reason = "a range that is wrong")]
-    let reversed = Lease::new(chunk.clone(), 5..2);
+    let reversed = Lease::new(&chunk, 5..2);
     assert_eq!(*reversed, *b"");
-    assert!(!Lease::new(chunk, 0..1).in_pool());
+    assert!(!Lease::new(&chunk, 0..1).in_pool());
 }
 
 #[derive(rkyv::Archive, rkyv::Serialize)]
@@ -610,21 +610,22 @@ fn a_view_reads_a_message_where_it_was_received() {
     let (mut peer, socket) = pair();
     ring.recv_multishot(&socket, 0);
     peer.write_all(&archive).unwrap();
-    let lease = Lease::new(Chunk::Pool(filled(one(&mut ring))), 0..archive.len());
+    let chunk = Chunk::of_pool(filled(one(&mut ring)));
+    let lease = Lease::new(&chunk, 0..archive.len());
     assert!(lease.in_pool());
-    let misaligned = Lease::new(lease.chunk().clone(), 1..archive.len());
+    let misaligned = Lease::new(&chunk, 1..archive.len());
     assert_eq!(
         View::<Text>::new(misaligned).err(),
         Some(BodyError::Misaligned)
     );
-    let cut = Lease::new(lease.chunk().clone(), 0..archive.len() - 1);
+    let cut = Lease::new(&chunk, 0..archive.len() - 1);
     assert!(matches!(
         View::<Text>::new(cut),
         Err(BodyError::Invalid { .. })
     ));
     let view = View::<Text>::new(lease).unwrap();
     let clone = view.clone();
-    drop(view);
+    drop((view, chunk));
     drop(ring);
     assert_eq!(clone.text, text.text);
     assert_eq!(clone.lease().len(), archive.len());

@@ -15,7 +15,7 @@ use super::echo::{Blob, EchoClient};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Calls on one connection, one after the other, until it is dropped.
-pub struct Bystander {
+pub(crate) struct Bystander {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,7 +35,7 @@ struct State {
 
 impl Bystander {
     /// Connects; returns once its first calls were answered.
-    pub fn start(address: SocketAddr) -> Self {
+    pub(crate) fn start(address: SocketAddr) -> Self {
         let shared = Arc::<Shared>::default();
         let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || {
@@ -61,7 +61,7 @@ impl Bystander {
 
     /// Waits until a call that is made after this was answered; fails where one failed.
     #[track_caller]
-    pub fn is_served(&self) {
+    pub(crate) fn is_served(&self) {
         let state = self.shared.state.lock().unwrap();
         // The next may have been made before.
         let wanted = state.answered + 2;
@@ -96,7 +96,7 @@ async fn call_on(address: SocketAddr, shared: Arc<Shared>) -> Result<(), String>
         let len = if id % 64 == 63 { 40_000 } else { 48 };
         let blob = Blob::new(id, len);
         let reply = echo.echo(&blob).await.map_err(|status| status.to_string())?;
-        if reply.id != id || reply.bytes != blob.bytes {
+        if reply.id != id || *reply.bytes != *blob.bytes {
             return Err(format!("another reply to call {id}"));
         }
         {

@@ -8,21 +8,23 @@ use std::{
 };
 
 use ringcall::{
-    Field, Message, ShardConfig, ShardCounters,
+    Field, Message, ShardConfig,
     layout::layout_of_struct,
     prelude::*,
     rkyv::{self, Archive, Serialize},
 };
 
+use super::server::usable_cores;
+
 /// A number and bytes.
 #[ringcall::message]
-pub struct Blob {
-    pub id: u64,
-    pub bytes: Vec<u8>,
+pub(crate) struct Blob {
+    pub(crate) id: u64,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Blob {
-    pub fn new(id: u64, len: usize) -> Self {
+    pub(crate) fn new(id: u64, len: usize) -> Self {
         let bytes = (0..len as u64).map(|at| (at ^ at >> 8 ^ id) as u8);
         Self {
             id,
@@ -33,31 +35,31 @@ impl Blob {
 
 /// What was in a blob.
 #[ringcall::message]
-pub struct Digest {
-    pub id: u64,
-    pub len: u64,
-    pub hash: u64,
+pub(crate) struct Digest {
+    pub(crate) id: u64,
+    pub(crate) len: u64,
+    pub(crate) hash: u64,
 }
 
 /// Every way in which bytes can be no archive.
 #[ringcall::message]
-pub struct Form {
-    pub name: String,
-    pub is_set: bool,
-    pub letter: char,
-    pub choice: Choice,
-    pub maybe: Option<u32>,
+pub(crate) struct Form {
+    pub(crate) name: String,
+    pub(crate) is_set: bool,
+    pub(crate) letter: char,
+    pub(crate) choice: Choice,
+    pub(crate) maybe: Option<u32>,
 }
 
 #[ringcall::message]
-pub enum Choice {
+pub(crate) enum Choice {
     One,
     Other(u32),
 }
 
 /// Nothing at all: a body of no bytes.
 #[ringcall::message]
-pub struct Nothing;
+pub(crate) struct Nothing;
 
 /// A type that holds itself, which `#[ringcall::message]` refuses: as deep as its sender likes.
 #[derive(Archive, Serialize)]
@@ -70,9 +72,9 @@ pub struct Nothing;
     __C: rkyv::validation::ArchiveContext,
     __C::Error: rkyv::rancor::Source,
 )))]
-pub struct Nest {
+pub(crate) struct Nest {
     #[rkyv(omit_bounds)]
-    pub inner: Option<Box<Nest>>,
+    pub(crate) inner: Option<Box<Nest>>,
 }
 
 impl Field for Nest {
@@ -82,7 +84,7 @@ impl Field for Nest {
 impl Message for Nest {}
 
 impl ArchivedNest {
-    pub fn levels(&self) -> u64 {
+    pub(crate) fn levels(&self) -> u64 {
         let mut levels = 1;
         let mut at = self;
         while let Some(inner) = at.inner.as_ref() {
@@ -94,7 +96,7 @@ impl ArchivedNest {
 }
 
 /// The archive of `levels` nests, each inside the next.
-pub fn nested(levels: usize) -> Vec<u8> {
+pub(crate) fn nested(levels: usize) -> Vec<u8> {
     let mut body = vec![0; 8];
     for _ in 1..levels {
         // `Some`, three bytes of padding, and a pointer to the eight bytes before.
@@ -105,12 +107,12 @@ pub fn nested(levels: usize) -> Vec<u8> {
 }
 
 #[ringcall::message]
-pub struct Levels {
-    pub levels: u64,
+pub(crate) struct Levels {
+    pub(crate) levels: u64,
 }
 
 #[ringcall::service]
-pub trait Echo {
+pub(crate) trait Echo {
     /// Replies with the same bytes, borrowed from the request.
     async fn echo<'a>(&self, cx: &Context, request: Request<'a, Blob>) -> Result<View<'a>, Status>;
 
@@ -136,13 +138,13 @@ pub trait Echo {
 
 /// A [`Blob`] that borrows its bytes.
 #[ringcall::message]
-pub struct View<'a> {
-    pub id: u64,
-    pub bytes: &'a [u8],
+pub(crate) struct View<'a> {
+    pub(crate) id: u64,
+    pub(crate) bytes: &'a [u8],
 }
 
 #[derive(Default)]
-pub struct Service {
+pub(crate) struct Service {
     released: Cell<u64>,
     held: RefCell<Vec<Waker>>,
 }
@@ -194,7 +196,7 @@ impl Echo for Service {
 }
 
 /// FNV-1a (64 bits) of the bytes.
-pub fn digest_of(id: u64, bytes: &[u8]) -> Digest {
+pub(crate) fn digest_of(id: u64, bytes: &[u8]) -> Digest {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
@@ -202,21 +204,13 @@ pub fn digest_of(id: u64, bytes: &[u8]) -> Digest {
     Digest { id, len, hash }
 }
 
-/// Serves on one shard. Each server is on another core than the last, as far as there are any.
-pub fn serve(config: ShardConfig) -> ServerHandle {
+/// A server of it on one shard. Each is on another core than the last, as far as there are any.
+pub(crate) fn serve(config: ShardConfig) -> ServerHandle {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
-    let cores: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU)
-        .filter(|core| allowed.is_set(*core))
-        .collect();
+    let cores = usable_cores();
     let core = cores[NEXT.fetch_add(1, Ordering::Relaxed) % cores.len()];
     let server = Server::builder().cores([core]).shard(config);
     server
         .serve("127.0.0.1:0", |_| EchoServer::new(Service::default()))
         .unwrap()
-}
-
-/// The counters of the only shard.
-pub fn counters(server: &ServerHandle) -> ShardCounters {
-    server.counters()[0]
 }

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, unused_imports)]
 
-pub mod caller;
-pub mod server;
-pub mod wait;
+pub(crate) mod bystander;
+pub(crate) mod caller;
+pub(crate) mod echo;
+pub(crate) mod host;
+pub(crate) mod raw;
+pub(crate) mod server;
+pub(crate) mod wait;

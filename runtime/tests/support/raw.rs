@@ -8,46 +8,52 @@ use std::{
     time::Duration,
 };
 
-use ringcall::{Code, MethodInfo};
+use ringcall::{
+    Code, MethodInfo,
+    rkyv::{
+        Serialize, api::high::HighSerializer, rancor::Error, ser::allocator::ArenaHandle, to_bytes,
+        util::AlignedVec,
+    },
+};
 
-pub const HELLO: u8 = 1;
-pub const REQUEST: u8 = 2;
-pub const RESPONSE: u8 = 3;
-pub const GOAWAY: u8 = 10;
+pub(crate) const HELLO: u8 = 1;
+pub(crate) const REQUEST: u8 = 2;
+pub(crate) const RESPONSE: u8 = 3;
+pub(crate) const GOAWAY: u8 = 10;
 
 /// The flag of a status whose handler did not run.
-pub const NOT_EXECUTED: u8 = 2;
+pub(crate) const NOT_EXECUTED: u8 = 2;
 
 /// Versions 1 to 1.
-pub const VERSIONS: u32 = 0x0001_0001;
+pub(crate) const VERSIONS: u32 = 0x0001_0001;
 
 /// A read that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A frame, every field of it as it travels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frame {
-    pub meta_len: u16,
-    pub kind: u8,
-    pub flags: u8,
-    pub call: u64,
-    pub code: u32,
-    pub time_us: u32,
-    pub aux: u32,
-    pub check: u32,
-    pub body: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) meta_len: u16,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) call: u64,
+    pub(crate) code: u32,
+    pub(crate) time_us: u32,
+    pub(crate) aux: u32,
+    pub(crate) check: u32,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Frame {
     /// Header, body and padding.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.declaring(self.body.len() as u32);
         bytes.resize(bytes.len().next_multiple_of(16), 0);
         bytes
     }
 
     /// A header that declares a length of its own, and the body as it is.
-    pub fn declaring(&self, body_len: u32) -> Vec<u8> {
+    pub(crate) fn declaring(&self, body_len: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(48 + self.body.len());
         bytes.extend(body_len.to_le_bytes());
         bytes.extend(self.meta_len.to_le_bytes());
@@ -64,7 +70,7 @@ impl Frame {
 
     /// Whether this answers a call with a status that no handler made, of this code and text.
     #[track_caller]
-    pub fn assert_refusal(&self, call: u64, code: Code, text: &str) {
+    pub(crate) fn assert_refusal(&self, call: u64, code: Code, text: &str) {
         let expected = Self {
             flags: NOT_EXECUTED,
             aux: self.aux,
@@ -75,11 +81,11 @@ impl Frame {
 }
 
 /// The id of a slot's use.
-pub fn call(slot: u32, generation: u32) -> u64 {
+pub(crate) fn call(slot: u32, generation: u32) -> u64 {
     u64::from(slot) | u64::from(generation) << 32
 }
 
-pub fn request(call: u64, method: u32, body: &[u8]) -> Frame {
+pub(crate) fn request(call: u64, method: u32, body: &[u8]) -> Frame {
     Frame {
         kind: REQUEST,
         call,
@@ -89,7 +95,7 @@ pub fn request(call: u64, method: u32, body: &[u8]) -> Frame {
     }
 }
 
-pub fn reply(call: u64, body: &[u8]) -> Frame {
+pub(crate) fn reply(call: u64, body: &[u8]) -> Frame {
     Frame {
         kind: RESPONSE,
         call,
@@ -98,14 +104,14 @@ pub fn reply(call: u64, body: &[u8]) -> Frame {
     }
 }
 
-pub fn status(call: u64, code: Code, text: &str) -> Frame {
+pub(crate) fn status(call: u64, code: Code, text: &str) -> Frame {
     Frame {
         code: code as u32,
         ..reply(call, text.as_bytes())
     }
 }
 
-pub fn goaway(code: Code, text: &str) -> Frame {
+pub(crate) fn goaway(code: Code, text: &str) -> Frame {
     Frame {
         kind: GOAWAY,
         code: code as u32,
@@ -115,15 +121,15 @@ pub fn goaway(code: Code, text: &str) -> Frame {
 }
 
 /// The HELLO of a side that serves or calls these methods.
-pub fn hello_with(methods: &[MethodInfo]) -> Frame {
+pub(crate) fn hello_with(methods: &[MethodInfo]) -> Frame {
     hello_of(16 << 20, 4096, (0, 0), methods)
 }
 
-pub fn hello() -> Frame {
+pub(crate) fn hello() -> Frame {
     hello_with(&[])
 }
 
-pub fn hello_of(frame_len: u32, calls: u32, shard: (u16, u16), methods: &[MethodInfo]) -> Frame {
+pub(crate) fn hello_of(frame_len: u32, calls: u32, shard: (u16, u16), methods: &[MethodInfo]) -> Frame {
     let mut methods = methods.to_vec();
     methods.sort_by_key(|method| method.id);
     let mut body = vec![0; 8];
@@ -147,18 +153,18 @@ pub fn hello_of(frame_len: u32, calls: u32, shard: (u16, u16), methods: &[Method
 }
 
 /// One end of a connection, driven by the test.
-pub struct Peer {
-    pub stream: TcpStream,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
 }
 
 impl Peer {
     /// Connects, and says nothing yet.
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::on(TcpStream::connect(address).unwrap())
     }
 
     /// Connects and exchanges HELLOs.
-    pub fn open(address: SocketAddr) -> Self {
+    pub(crate) fn open(address: SocketAddr) -> Self {
         let mut peer = Self::connect(address);
         peer.send(&hello());
         peer.expect_hello();
@@ -166,19 +172,19 @@ impl Peer {
     }
 
     /// Accepts a client, and says nothing yet.
-    pub fn accept(listener: &TcpListener) -> Self {
+    pub(crate) fn accept(listener: &TcpListener) -> Self {
         Self::on(listener.accept().unwrap().0)
     }
 
     /// Accepts a client and exchanges HELLOs, as a server of these methods.
-    pub fn serve(listener: &TcpListener, methods: &[MethodInfo]) -> Self {
+    pub(crate) fn serve(listener: &TcpListener, methods: &[MethodInfo]) -> Self {
         let mut peer = Self::accept(listener);
         peer.expect_hello();
         peer.send(&hello_of(16 << 20, 4096, (0, 1), methods));
         peer
     }
 
-    pub fn on(stream: TcpStream) -> Self {
+    pub(crate) fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -186,29 +192,29 @@ impl Peer {
     }
 
     #[track_caller]
-    pub fn send(&mut self, frame: &Frame) {
+    pub(crate) fn send(&mut self, frame: &Frame) {
         self.send_bytes(&frame.bytes());
     }
 
     #[track_caller]
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
     /// Sends no more; what comes can still be read.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Ends the connection by a reset.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let socket = socket2::Socket::from(self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads the next frame, whose padding must be zero.
     #[track_caller]
-    pub fn frame(&mut self) -> Frame {
+    pub(crate) fn frame(&mut self) -> Frame {
         let mut header = [0; 32];
         self.stream.read_exact(&mut header).unwrap();
         let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
@@ -232,7 +238,7 @@ impl Peer {
 
     /// Reads the other side's HELLO.
     #[track_caller]
-    pub fn expect_hello(&mut self) -> Frame {
+    pub(crate) fn expect_hello(&mut self) -> Frame {
         let frame = self.frame();
         let body = frame.body.clone();
         assert_eq!(frame, Frame { body, ..hello() });
@@ -241,7 +247,7 @@ impl Peer {
 
     /// Reads a GOAWAY of this code and text, and the end of the stream. A reset is no end.
     #[track_caller]
-    pub fn expect_goaway(&mut self, code: Code, text: &str) {
+    pub(crate) fn expect_goaway(&mut self, code: Code, text: &str) {
         let frame = self.frame();
         let expected = goaway(code, text);
         assert_eq!(frame, expected, "{}", String::from_utf8_lossy(&frame.body));
@@ -250,7 +256,7 @@ impl Peer {
 
     /// Reads the end of the stream. A reset is no end.
     #[track_caller]
-    pub fn expect_end(&mut self) {
+    pub(crate) fn expect_end(&mut self) {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => assert!(rest.is_empty(), "{rest:?}"),
@@ -260,36 +266,30 @@ impl Peer {
     }
 }
 
+/// What makes an archive that stands alone.
+pub(crate) type Archiver<'a> = HighSerializer<AlignedVec, ArenaHandle<'a>, Error>;
+
 /// The archive of a message, as it travels.
-pub fn archive(
-    message: &impl for<'a> ringcall::rkyv::Serialize<
-        ringcall::rkyv::api::high::HighSerializer<
-            ringcall::rkyv::util::AlignedVec,
-            ringcall::rkyv::ser::allocator::ArenaHandle<'a>,
-            ringcall::rkyv::rancor::Error,
-        >,
-    >,
-) -> Vec<u8> {
-    let bytes = ringcall::rkyv::to_bytes::<ringcall::rkyv::rancor::Error>(message);
-    bytes.unwrap().to_vec()
+pub(crate) fn archive(message: &impl for<'a> Serialize<Archiver<'a>>) -> Vec<u8> {
+    to_bytes::<Error>(message).unwrap().to_vec()
 }
 
 /// Marsaglia's xorshift64: the same numbers on every run.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.max(1))
     }
 
-    pub fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.number() as u8).collect()
     }
 }

@@ -13,7 +13,7 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread of its own, so that one that hangs fails.
-pub fn watched<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn watched<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, is_done) = channel();
     let name = thread::current().name().unwrap_or("test").to_owned();
     let thread = thread::Builder::new().name(name).spawn(move || {
@@ -33,7 +33,7 @@ pub fn watched<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 /// Waits until something holds that another thread brings about.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "not yet: {what}");
@@ -42,7 +42,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// [`until`], for a task: the executor goes on meanwhile.
-pub async fn until_async(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until_async(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "not yet: {what}");
@@ -51,7 +51,7 @@ pub async fn until_async(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Awaits all futures at once; calls among them are pipelined.
-pub async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures
         .into_iter()
         .map(|future| (Some(Box::pin(future)), None))

@@ -1,0 +1,237 @@
+//! The report as a table for a terminal of 110 columns.
+
+use std::{fmt::Write, time::Duration};
+
+use ringcall::ShardCounters;
+
+use super::{Conditions, Ratios, Report};
+use crate::{host, measure::Run, target::Target};
+
+/// A table: the first two columns to the left, figures to the right. Columns are as wide as what
+/// is in them.
+struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+/// Columns that are aligned to the left.
+const LEFT_COLUMNS: usize = 2;
+
+/// What stands between two columns.
+const GAP: &str = "  ";
+
+/// The report as people read it.
+pub(super) fn table(report: &Report) -> String {
+    let mut text = header(report);
+    text.push('\n');
+    text += &figures(report).to_string();
+    text.push('\n');
+    text += &legend(report);
+    let counted = counted(report);
+    if counted.rows.len() > 1 {
+        text += "\nWhat ringcall counted, per call:\n\n";
+        text += &counted.to_string();
+        text += "\nin place: read where the kernel put it. Else copied once: straddling two \
+            buffers, misaligned, under buffer\npressure, or the first bytes of a large frame. \
+            exhausted: times that no receive buffer was free.\n";
+    }
+    text
+}
+
+fn header(report: &Report) -> String {
+    let host = &report.host;
+    let Conditions { server, client, duration, warmup, spin, repeat, warnings } =
+        &report.conditions;
+    let short = host.commit.get(..12).unwrap_or(&host.commit);
+    let dirty = if host.commit.ends_with("-dirty") { ", changed" } else { "" };
+    let times = match repeat {
+        1 => String::new(),
+        times => format!(", {times} times interleaved, medians"),
+    };
+    let spin = match *spin {
+        Duration::ZERO => "no spinning".to_owned(),
+        spin => format!("spinning {spin:?}"),
+    };
+    let mut text = format!(
+        "{name} · {kernel} · {cpu}, {cores} cores\n{date} · commit {short}{dirty}\n\
+         {server} · {client} · closed loop · {spin}\n\
+         {duration:?} measured after {warmup:?}{times}\n",
+        name = host::name(),
+        kernel = host.kernel,
+        cpu = host.cpu,
+        cores = host.cores,
+        date = host.date,
+    );
+    for warning in warnings {
+        text += &format!("! {warning}\n");
+    }
+    text
+}
+
+fn figures(report: &Report) -> Table {
+    let mut table = Table::new(&[
+        "workload", "target", "calls/s", "server/call", "ratio", "client/call", "ratio", "p50",
+        "p99", "p99.9", "max",
+    ]);
+    let mut last = None;
+    for (run, ratios) in report.runs.iter().zip(&report.ratios) {
+        table.rows.push(vec![
+            if last == Some(run.workload) { String::new() } else { run.workload.to_string() },
+            run.target.to_string(),
+            si(run.calls_per_s),
+            run.server_cpu_ns_per_call.map_or_else(dash, time),
+            ratios.and_then(|ratios| ratios.server).map_or_else(String::new, ratio),
+            time(run.client_cpu_ns_per_call),
+            ratios.map_or_else(String::new, |Ratios { client, .. }| ratio(client)),
+            time(run.latency_ns.p50 as f64),
+            time(run.latency_ns.p99 as f64),
+            time(run.latency_ns.p999 as f64),
+            time(run.latency_ns.max as f64),
+        ]);
+        last = Some(run.workload);
+    }
+    table
+}
+
+fn legend(report: &Report) -> String {
+    let mut text = "workload: connections × calls in flight on each, length of a body each way. \
+        server/call, client/call: CPU time of\nthe threads that serve and that call. "
+        .to_owned();
+    if report.ratios.iter().any(Option::is_some) {
+        text += "ratio: to the floor, a raw io_uring echo of the same bytes.";
+    }
+    if report.conditions.repeat > 1 {
+        text += " max: of all repeats.";
+    }
+    text.push('\n');
+    let errors: u64 = report.runs.iter().map(|run| run.errors).sum();
+    if errors > 0 {
+        text += &format!("! {errors} calls failed; they are in no figure.\n");
+    }
+    text
+}
+
+/// What was counted of copies and syscalls, for each side of each run of ringcall.
+fn counted(report: &Report) -> Table {
+    let mut table = Table::new(&[
+        "workload", "side", "in place", "straddle", "misaligned", "pressure", "large", "exhausted",
+        "copied/call", "sends", "enters",
+    ]);
+    for run in report.runs.iter().filter(|run| run.target == Target::Ringcall) {
+        let sides = [("server", run.server), ("client", Some(run.client))];
+        let mut workload = run.workload.to_string();
+        for (side, counters) in sides {
+            if let Some(counters) = counters {
+                let mut row = vec![std::mem::take(&mut workload), side.to_owned()];
+                row.extend(counted_row(run, &counters));
+                table.rows.push(row);
+            }
+        }
+    }
+    table
+}
+
+fn counted_row(run: &Run, counters: &ShardCounters) -> Vec<String> {
+    let copied = [
+        counters.frames_copied_straddle,
+        counters.frames_copied_misaligned,
+        counters.frames_copied_pressure,
+        counters.frames_copied_large,
+    ];
+    let frames = counters.frames_in_place + copied.iter().sum::<u64>();
+    let share = |count: u64| percent(count as f64 / frames.max(1) as f64);
+    let per_call = |count: u64| count as f64 / run.calls.max(1) as f64;
+    let mut row = vec![share(counters.frames_in_place)];
+    row.extend(copied.map(share));
+    row.push(counters.buffers_exhausted.to_string());
+    row.push(format!("{} B", short(per_call(counters.bytes_copied))));
+    row.push(short(per_call(counters.sends)));
+    row.push(short(per_call(counters.enters)));
+    row
+}
+
+impl Table {
+    fn new(heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let width = |text: &String| text.chars().count();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(width).max())
+            .map(Option::unwrap_or_default)
+            .collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (text, width)) in row.iter().zip(&widths).enumerate() {
+                if column < LEFT_COLUMNS {
+                    write!(line, "{text:<width$}{GAP}")?;
+                } else {
+                    write!(line, "{text:>width$}{GAP}")?;
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
+fn ratio(ratio: f64) -> String {
+    format!("{ratio:.2}×")
+}
+
+/// A number to three digits: `812`, `19.2 k`, `5.31 M`.
+fn si(number: f64) -> String {
+    let (number, unit) = match number {
+        n if n >= 999_500.0 => (n / 1e6, " M"),
+        n if n >= 999.5 => (n / 1e3, " k"),
+        n => (n, ""),
+    };
+    digits(number) + unit
+}
+
+/// A time in nanoseconds, to three digits: `54.1 ns`, `4.65 µs`, `1.20 ms`.
+fn time(ns: f64) -> String {
+    let (number, unit) = match ns {
+        n if n >= 999.5e6 => (n / 1e9, " s"),
+        n if n >= 999.5e3 => (n / 1e6, " ms"),
+        n if n >= 999.5 => (n / 1e3, " µs"),
+        n => (n, " ns"),
+    };
+    digits(number) + unit
+}
+
+fn digits(number: f64) -> String {
+    match number {
+        n if n >= 99.95 => format!("{n:.0}"),
+        n if n >= 9.995 => format!("{n:.1}"),
+        n => format!("{n:.2}"),
+    }
+}
+
+/// A share of one, in which some is never shown as none, nor nearly all as all.
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        0.0 => "0 %".to_owned(),
+        100.0 => "100 %".to_owned(),
+        p if p < 0.1 => "<0.1 %".to_owned(),
+        p if p > 99.9 => ">99.9 %".to_owned(),
+        p => format!("{p:.1} %"),
+    }
+}
+
+/// A small number: `0`, `0.04`, `1.02`.
+fn short(number: f64) -> String {
+    match number {
+        0.0 => "0".to_owned(),
+        n if n < 0.005 => "<0.01".to_owned(),
+        n if n >= 99.5 => format!("{n:.0}"),
+        n => format!("{n:.2}"),
+    }
+}

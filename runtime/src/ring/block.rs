@@ -1,0 +1,145 @@
+//! Blocks: pieces of receive memory, each with the pool that it goes back to.
+//!
+//! Under the pool's buffers and those of one's own. A block is shared by counting; when the last
+//! reader lets go it goes home, to the kernel or to a size class. Whoever reads it holds one
+//! pointer, so that a lease fits into two registers.
+
+#![allow(unsafe_code)]
+
+use std::{
+    cell::Cell,
+    fmt,
+    ops::Deref,
+    ptr::NonNull,
+    rc::Rc,
+    slice,
+};
+
+use super::{memory::Memory, owned::OwnedPool, pool::Pool};
+
+/// A piece of receive memory. It does not know who may write it; its holders do.
+pub(super) struct Block {
+    start: NonNull<u8>,
+    len: usize,
+    /// The block's own memory, if it is no part of a pool's.
+    #[expect(dead_code, reason = "kept for its drop")]
+    memory: Option<Memory>,
+    /// Where the block goes when its last reader lets go; none while nobody reads it.
+    home: Cell<Option<Home>>,
+    is_in_pool: bool,
+}
+
+/// Where a block goes when nobody reads it.
+pub(super) enum Home {
+    /// To the kernel, as buffer of this number.
+    Kernel(Rc<Pool>, u16),
+    /// To its size class.
+    Class(Rc<OwnedPool>, Option<usize>),
+}
+
+impl Block {
+    /// A block with memory of its own.
+    pub(super) fn owned(memory: Memory) -> Rc<Self> {
+        let (start, len) = (memory.start(), memory.len());
+        let home = Cell::new(None);
+        Rc::new(Self { start, len, memory: Some(memory), home, is_in_pool: false })
+    }
+
+    /// A block of a pool's memory.
+    ///
+    /// # Safety
+    ///
+    /// The `len` bytes from `start` on are initialised, and stay mapped for as long as the block
+    /// has the pool as its home or the pool has the block.
+    pub(super) unsafe fn of_pool(start: NonNull<u8>, len: usize) -> Rc<Self> {
+        Rc::new(Self { start, len, memory: None, home: Cell::new(None), is_in_pool: true })
+    }
+
+    /// The first byte.
+    #[inline]
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Capacity in bytes.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Says where the block goes when its last reader lets go.
+    #[inline]
+    pub(super) fn set_home(&self, home: Home) {
+        self.home.set(Some(home));
+    }
+}
+
+/// A buffer that is only read. Clones read the same bytes; when the last is dropped, the buffer
+/// goes back to where it came from.
+pub struct SharedBuffer {
+    block: Rc<Block>,
+}
+
+impl SharedBuffer {
+    /// Shares a block.
+    ///
+    /// # Safety
+    ///
+    /// The block's bytes are initialised, and nobody writes them before it has gone home.
+    #[inline]
+    pub(super) unsafe fn new(block: Rc<Block>) -> Self {
+        Self { block }
+    }
+
+    /// Whether it is a buffer of the receive pool.
+    #[inline]
+    pub fn in_pool(&self) -> bool {
+        self.block.is_in_pool
+    }
+
+    #[cold]
+    fn go_home(&self) {
+        let block = Rc::clone(&self.block);
+        match block.home.take() {
+            Some(Home::Kernel(pool, bid)) => pool.take_back(bid, block),
+            Some(Home::Class(pool, class)) => pool.put_back(class, block),
+            None => {}
+        }
+    }
+}
+
+impl Deref for SharedBuffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the memory is initialised and nobody writes it, which `new` was promised; it
+        // lives as long as the block, which owns it or keeps its pool as its home.
+        unsafe { slice::from_raw_parts(self.block.start.as_ptr(), self.block.len) }
+    }
+}
+
+impl Clone for SharedBuffer {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { block: Rc::clone(&self.block) }
+    }
+}
+
+impl Drop for SharedBuffer {
+    #[inline]
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.block) == 1 {
+            self.go_home();
+        }
+    }
+}
+
+impl fmt::Debug for SharedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBuffer")
+            .field("capacity", &self.block.len)
+            .field("in_pool", &self.block.is_in_pool)
+            .finish()
+    }
+}

@@ -1,0 +1,175 @@
+//! In steady state a call allocates nothing, neither where it is served nor where it is made.
+//!
+//! A shard calls itself, so that one thread does all there is to do, and one allocator counts all
+//! of it. The executor's own sleeps and reactor turns allocate; a window in which there was one
+//! says nothing of calls, and is not looked at.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
+
+mod support;
+
+use std::{
+    alloc::System,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Sender, channel},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use ringcall::{Call, Response, prelude::*};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::server::one_shard;
+
+#[global_allocator]
+static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[ringcall::message]
+pub struct Blob<'a> {
+    pub id: u64,
+    pub bytes: &'a [u8],
+}
+
+#[ringcall::service]
+pub trait Echo {
+    async fn echo<'a>(
+        &self,
+        cx: &Context,
+        request: Request<'a, Blob<'a>>,
+    ) -> Result<Blob<'a>, Status>;
+}
+
+struct Mirror;
+
+impl Echo for Mirror {
+    async fn echo<'a>(
+        &self,
+        _: &Context,
+        request: Request<'a, Blob<'a>>,
+    ) -> Result<Blob<'a>, Status> {
+        Ok(Blob {
+            id: request.id.into(),
+            bytes: &request.get().bytes,
+        })
+    }
+}
+
+/// Calls that are made at once in a window.
+const DEPTH: usize = 16;
+
+/// Windows that must be seen without a sleep or a reactor turn, of those that are tried.
+const CLEAN: usize = 500;
+const TRIES: usize = 20_000;
+
+#[test]
+fn a_call_allocates_nothing_in_steady_state() {
+    let address = Arc::new(OnceLock::new());
+    let (done, is_done) = channel();
+    let server = one_shard()
+        .serve("127.0.0.1:0", {
+            let address = Arc::clone(&address);
+            move |_| {
+                ringcall::spawn(call_self(Arc::clone(&address), done.clone()));
+                EchoServer::new(Mirror)
+            }
+        })
+        .unwrap();
+    address.set(server.address()).unwrap();
+    // Nothing else runs in this process: this thread waits.
+    let outcome = is_done.recv_timeout(Duration::from_secs(60));
+    assert_eq!(outcome.expect("the measurement ends"), Ok(()));
+}
+
+/// Measures calls of this shard to itself.
+async fn call_self(address: Arc<OnceLock<SocketAddr>>, done: Sender<Result<(), String>>) {
+    let address = loop {
+        match address.get() {
+            Some(address) => break *address,
+            None => ringcall::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    let echo = EchoClient::connect(address).await.unwrap();
+    let bytes = [7; 64];
+    let request = Blob { id: 1, bytes: &bytes };
+    let outcome = async {
+        measure("calls one after the other", async || {
+            let reply = echo.echo(&request).await.unwrap();
+            assert_eq!(*reply.bytes, bytes);
+        })
+        .await?;
+        measure("calls at once", async || {
+            let call = || echo.client().call::<_, Blob<'static>>(EchoClient::ECHO, &request);
+            at_once(std::array::from_fn::<_, DEPTH, _>(|_| call())).await;
+        })
+        .await
+    };
+    done.send(outcome.await).unwrap();
+}
+
+/// Looks at windows of what `run` does until enough of them were clean. An error where one of
+/// those allocated, or where too few were.
+async fn measure(what: &str, run: impl AsyncFn()) -> Result<(), String> {
+    for _ in 0..1000 {
+        run().await;
+    }
+    let mut clean = 0;
+    for _ in 0..TRIES {
+        // What a turn of the reactor woke runs before the window, not in it.
+        ringcall::yield_now().await;
+        let before = (interruptions(), allocations());
+        run().await;
+        let after = (interruptions(), allocations());
+        if after.0 != before.0 {
+            continue;
+        }
+        if after.1 != before.1 {
+            let allocated = after.1 - before.1;
+            return Err(format!("{what}: {allocated} allocations after {clean} clean windows"));
+        }
+        clean += 1;
+        if clean == CLEAN {
+            return Ok(());
+        }
+    }
+    Err(format!("{what}: only {clean} windows of {TRIES} were clean"))
+}
+
+/// Times that the executor slept or turned its reactor.
+fn interruptions() -> u64 {
+    let counters = ringcall::counters().unwrap();
+    counters.parks + counters.reactor_turns
+}
+
+fn allocations() -> usize {
+    let stats = GLOBAL.stats();
+    stats.allocations + stats.reallocations
+}
+
+/// Awaits calls that are in flight together, without a list of them on the heap.
+async fn at_once<const N: usize>(mut calls: [Call<'_, Blob<'_>, Blob<'static>>; N]) {
+    let mut replies: [Option<Response<Blob<'static>>>; N] = [const { None }; N];
+    poll_fn(|cx| {
+        for (call, reply) in calls.iter_mut().zip(&mut replies) {
+            if reply.is_none()
+                && let Poll::Ready(outcome) = Pin::new(call).poll(cx)
+            {
+                *reply = Some(outcome.unwrap());
+            }
+        }
+        match replies.iter().all(Option::is_some) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    assert!(replies.iter().flatten().all(|reply| *reply.bytes == [7; 64]));
+}
