@@ -215,7 +215,10 @@ impl Client {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.connection.finish("the client was dropped");
+        // A server that is being told why ends the connection itself, or has its time to.
+        if !matches!(self.connection.state(), State::Lingering | State::Leaving) {
+            self.connection.finish("the client was dropped");
+        }
     }
 }
 
@@ -295,6 +298,9 @@ impl<Q: Message, R: Message> Call<'_, Q, R> {
             }
             Err(error) => Status::new(Code::ResourceExhausted, format!("call not made: {error}")),
         };
+        if let Some(ticket) = ticket.take() {
+            end.end_wait(shard, ticket, true);
+        }
         self.state = CallState::Done;
         Poll::Ready(Err(status.not_executed()))
     }

@@ -17,8 +17,8 @@ use crate::{config::CALLERS_WAITING_MAX, connection::Connection, ring::Lease, sh
 /// What a connection has if it calls.
 pub(crate) struct ClientEnd {
     pub(crate) session: RefCell<ClientSession>,
-    /// Outcomes by slot of the call.
-    outcomes: RefCell<Vec<Outcome>>,
+    /// Who waits for which outcome, by slot of the call.
+    seats: RefCell<Vec<Seat>>,
     /// Callers that wait for a free slot or for room in the send buffer.
     waiting: RefCell<Waiting>,
     opening: RefCell<Opening>,
@@ -35,14 +35,24 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
-/// How far a call is.
+/// The place of a call in the table.
+struct Seat {
+    outcome: Outcome,
+    /// Whom to wake. Kept when the call has ended, since most often the next call in the slot is
+    /// made by the same task: a waker is not free to clone and drop.
+    waker: Waker,
+}
+
+/// How far a call is. Three words, as it is moved twice for each call.
 enum Outcome {
     /// The slot has no call, or its caller is gone.
     Nobody,
-    Waiting(Waker),
+    Awaited,
     Reply(Lease),
-    Failed(Status),
+    Failed(Box<Status>),
 }
+
+const _: () = assert!(size_of::<Outcome>() <= 24);
 
 /// How far the opening of the connection is.
 enum Opening {
@@ -64,7 +74,7 @@ impl ClientEnd {
     pub(crate) fn new(shard: &Shard, methods: &'static [MethodInfo]) -> Self {
         Self {
             session: RefCell::new(ClientSession::new(methods, shard.config.limits)),
-            outcomes: RefCell::default(),
+            seats: RefCell::default(),
             waiting: RefCell::default(),
             opening: RefCell::new(Opening::Waiting(None)),
         }
@@ -78,7 +88,7 @@ impl ClientEnd {
         match event {
             Ok(ClientEvent::Reply(call)) => self.settle(shard, call, Outcome::Reply(body)),
             Ok(ClientEvent::Failed(call, status)) => {
-                self.settle(shard, call, Outcome::Failed(status));
+                self.settle(shard, call, Outcome::Failed(Box::new(status)));
             }
             Ok(ClientEvent::Abandoned) => self.wake_waiting(shard),
             Ok(ClientEvent::Opened) => {
@@ -96,32 +106,34 @@ impl ClientEnd {
     /// Notes that a caller waits for the outcome of a call.
     #[inline]
     pub(crate) fn wait(&self, call: CallId, waker: &Waker) {
-        let mut outcomes = self.outcomes.borrow_mut();
+        let mut seats = self.seats.borrow_mut();
         let slot = call.slot() as usize;
-        if slot >= outcomes.len() {
-            outcomes.resize_with(slot + 1, || Outcome::Nobody);
+        if slot >= seats.len() {
+            let empty = || Seat { outcome: Outcome::Nobody, waker: Waker::noop().clone() };
+            seats.resize_with(slot + 1, empty);
         }
-        outcomes[slot] = Outcome::Waiting(waker.clone());
+        let seat = &mut seats[slot];
+        seat.outcome = Outcome::Awaited;
+        // Clones only where it is another's.
+        seat.waker.clone_from(waker);
     }
 
     /// The outcome of a call, once it is there.
     #[inline]
     pub(crate) fn poll_outcome(&self, call: CallId, waker: &Waker) -> Poll<Result<Lease, Status>> {
-        let mut outcomes = self.outcomes.borrow_mut();
-        let outcome = &mut outcomes[call.slot() as usize];
-        if let Outcome::Waiting(waiting) = outcome {
-            if !waiting.will_wake(waker) {
-                *waiting = waker.clone();
-            }
+        let mut seats = self.seats.borrow_mut();
+        let seat = &mut seats[call.slot() as usize];
+        if let Outcome::Awaited = seat.outcome {
+            seat.waker.clone_from(waker);
             return Poll::Pending;
         }
-        let outcome = std::mem::replace(outcome, Outcome::Nobody);
-        drop(outcomes);
+        let outcome = std::mem::replace(&mut seat.outcome, Outcome::Nobody);
+        drop(seats);
         self.session.borrow_mut().release(call);
         Poll::Ready(match outcome {
             Outcome::Reply(body) => Ok(body),
-            Outcome::Failed(status) => Err(status),
-            Outcome::Nobody | Outcome::Waiting(_) => {
+            Outcome::Failed(status) => Err(*status),
+            Outcome::Nobody | Outcome::Awaited => {
                 Err(Status::new(Code::Internal, "a call was waited for twice"))
             }
         })
@@ -129,10 +141,11 @@ impl ClientEnd {
 
     /// Nobody waits for a call any more.
     pub(crate) fn abandon(&self, shard: &Shard, call: CallId) {
-        let mut outcomes = self.outcomes.borrow_mut();
-        let outcome = std::mem::replace(&mut outcomes[call.slot() as usize], Outcome::Nobody);
-        drop(outcomes);
-        if matches!(outcome, Outcome::Waiting(_)) {
+        let mut seats = self.seats.borrow_mut();
+        let seat = &mut seats[call.slot() as usize];
+        let outcome = std::mem::replace(&mut seat.outcome, Outcome::Nobody);
+        drop(seats);
+        if matches!(outcome, Outcome::Awaited) {
             shard.call_ended();
         }
         self.session.borrow_mut().abandon(call);
@@ -181,7 +194,7 @@ impl ClientEnd {
     pub(crate) fn wake_waiting(&self, shard: &Shard) {
         let next = self.waiting.borrow_mut().callers.pop_front();
         if let Some((_, waker)) = next {
-            shard.wake_task(waker);
+            shard.wake_task(&waker);
         }
     }
 
@@ -211,7 +224,9 @@ impl ClientEnd {
 
     /// The server broke the protocol, or the two sides do not fit.
     pub(crate) fn session_failed(&self, shard: &Shard, error: SessionError) {
-        let status = error.status();
+        // The callers' arguments are not what is wrong.
+        let text = format!("the server broke the protocol: {error}");
+        let status = Status::new(Code::Internal, text);
         if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
             self.set_opening(shard, Opening::Failed(Failure::Session(error)));
         }
@@ -223,38 +238,45 @@ impl ClientEnd {
         if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
             self.set_opening(shard, Opening::Failed(Failure::Closed(status.clone())));
         }
-        for outcome in self.outcomes.borrow_mut().iter_mut() {
-            if let Outcome::Waiting(waker) = outcome {
-                let waker = waker.clone();
-                *outcome = Outcome::Failed(status.clone());
+        let slots = self.seats.borrow().len();
+        for slot in 0..slots {
+            let mut seats = self.seats.borrow_mut();
+            let waker = std::mem::replace(&mut seats[slot].waker, Waker::noop().clone());
+            if let Outcome::Awaited = seats[slot].outcome {
+                seats[slot].outcome = Outcome::Failed(Box::new(status.clone()));
+                drop(seats);
                 shard.call_ended();
-                shard.wake_task(waker);
+                shard.wake_task(&waker);
             }
         }
         let waiting = std::mem::take(&mut self.waiting.borrow_mut().callers);
         for (_, waker) in waiting {
-            shard.wake_task(waker);
+            shard.wake_task(&waker);
         }
     }
 
     /// Leaves an outcome for its caller, and wakes it.
     #[inline]
     fn settle(&self, shard: &Shard, call: CallId, outcome: Outcome) {
-        let mut outcomes = self.outcomes.borrow_mut();
-        let Some(entry) = outcomes.get_mut(call.slot() as usize) else {
+        let mut seats = self.seats.borrow_mut();
+        let Some(seat) = seats.get_mut(call.slot() as usize) else { return };
+        if !matches!(seat.outcome, Outcome::Awaited) {
             return;
-        };
-        let before = std::mem::replace(entry, outcome);
-        drop(outcomes);
-        if let Outcome::Waiting(waker) = before {
-            shard.call_ended();
-            shard.wake_task(waker);
+        }
+        seat.outcome = outcome;
+        // Not woken in the table's presence: what a waker does is its own affair.
+        let waker = std::mem::replace(&mut seat.waker, Waker::noop().clone());
+        drop(seats);
+        shard.call_ended();
+        shard.wake_task(&waker);
+        if let Some(seat) = self.seats.borrow_mut().get_mut(call.slot() as usize) {
+            seat.waker = waker;
         }
     }
 
     fn set_opening(&self, shard: &Shard, opening: Opening) {
         if let Opening::Waiting(Some(waker)) = self.opening.replace(opening) {
-            shard.wake_task(waker);
+            shard.wake_task(&waker);
         }
     }
 }

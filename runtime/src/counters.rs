@@ -80,6 +80,8 @@ counters! {
     reactor_turns,
     /// Times the driver found nothing to do and let the executor sleep.
     parks,
+    /// Ticks of the timers that keep the executor from sleeping with work in hand.
+    heartbeats,
     /// Calls whose handler was done when it was first polled.
     calls_inline,
     /// Calls whose handler waited and became a task.

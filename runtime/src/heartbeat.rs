@@ -113,6 +113,7 @@ async fn beat(shard: Weak<Shard>, index: usize) {
         let mut ticks = [0; 8];
         // Nothing to read means that the period was changed since the tick.
         let _ = rustix::io::read(&shard.heartbeat.timers[index].fd, &mut ticks);
+        shard.counters.heartbeats.add(1);
         let turns_now = shard.counters.turns.get();
         if turns_now == turns && !shard.has_calls_in_flight() {
             if shard.heartbeat.period.get() != HEARTBEAT_IDLE {

@@ -231,9 +231,9 @@ impl Shard {
 
     /// Wakes a task of this executor; the driver gives way to it at the end of its turn.
     #[inline]
-    pub(crate) fn wake_task(&self, waker: Waker) {
+    pub(crate) fn wake_task(&self, waker: &Waker) {
         self.woke_tasks.set(true);
-        waker.wake();
+        waker.wake_by_ref();
     }
 
     /// Whether tasks may be runnable that the driver should give way to.
@@ -329,7 +329,7 @@ impl Shard {
     pub(crate) fn wake_stopped(&self) {
         let stopped = self.stopped.borrow_mut().take();
         if let Some(waker) = stopped {
-            self.wake_task(waker);
+            self.wake_task(&waker);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ringcall::{
-    Field, Message, ShardConfig,
+    Field, Message, ShardConfig, SocketConfig,
     layout::layout_of_struct,
     prelude::*,
     rkyv::{self, Archive, Serialize},
@@ -206,10 +206,15 @@ pub(crate) fn digest_of(id: u64, bytes: &[u8]) -> Digest {
 
 /// A server of it on one shard. Each is on another core than the last, as far as there are any.
 pub(crate) fn serve(config: ShardConfig) -> ServerHandle {
+    serve_on(config, SocketConfig::new())
+}
+
+/// [`serve`], with options of the sockets.
+pub(crate) fn serve_on(config: ShardConfig, socket: SocketConfig) -> ServerHandle {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let cores = usable_cores();
     let core = cores[NEXT.fetch_add(1, Ordering::Relaxed) % cores.len()];
-    let server = Server::builder().cores([core]).shard(config);
+    let server = Server::builder().cores([core]).shard(config).socket(socket);
     server
         .serve("127.0.0.1:0", |_| EchoServer::new(Service::default()))
         .unwrap()

@@ -105,6 +105,9 @@ impl Host {
         let mut peer = Peer::open(self.address());
         peer.send(&request(call(0, 1), EchoClient::RELEASE, b""));
         assert_eq!(peer.frame(), reply(call(0, 1), b""));
+        // Gone from the counters before the caller goes on.
+        peer.finish();
+        peer.expect_end();
     }
 
     /// A connection with two calls that wait, in slots 10 and 11.

@@ -5,6 +5,7 @@
 pub(crate) mod bystander;
 pub(crate) mod caller;
 pub(crate) mod echo;
+pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod raw;
 pub(crate) mod server;
