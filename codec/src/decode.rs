@@ -114,8 +114,8 @@ impl<B: FrameBuffer> Decoder<B> {
 
     /// Finds the next frame in `input[*at..]` and moves `at` past what was consumed.
     ///
-    /// `take` gives a buffer for a frame of the length it is told, and is called for a frame that
-    /// is cut.
+    /// `take` gives a buffer for a frame of the length it is told, or the error where it cannot,
+    /// and is called for a frame that is cut.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl<B: FrameBuffer> Decoder<B> {
         &mut self,
         input: &[u8],
         at: &mut usize,
-        take: impl FnOnce(usize) -> B,
+        take: impl FnOnce(usize) -> Result<B, SessionError>,
     ) -> Result<Step<B>, SessionError> {
         if let Some((header, body)) = self.next_whole(input, at) {
             return Ok(Step::InPlace { header, body });
@@ -142,7 +142,7 @@ impl<B: FrameBuffer> Decoder<B> {
         let header = self.check(bytes)?;
         let frame_len = header.frame_len() as usize;
         if frame_len > rest.len() {
-            return Ok(self.assemble(header, take(frame_len), input, at));
+            return Ok(self.assemble(header, take(frame_len)?, input, at));
         }
         let body = *at + HEADER_LEN;
         *at += frame_len;
@@ -222,7 +222,7 @@ impl<B: FrameBuffer> Decoder<B> {
         &mut self,
         input: &[u8],
         at: &mut usize,
-        take: impl FnOnce(usize) -> B,
+        take: impl FnOnce(usize) -> Result<B, SessionError>,
     ) -> Result<Step<B>, SessionError> {
         if let Some(Partial { header, buffer }) = self.partial.take() {
             return Ok(self.assemble(header, buffer, input, at));
@@ -235,7 +235,7 @@ impl<B: FrameBuffer> Decoder<B> {
         let head = self.head;
         let header = self.check(&head)?;
         self.head_len = 0;
-        let mut buffer = take(header.frame_len() as usize);
+        let mut buffer = take(header.frame_len() as usize)?;
         buffer.append(&head);
         Ok(self.assemble(header, buffer, input, at))
     }

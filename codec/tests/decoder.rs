@@ -145,7 +145,7 @@ fn a_whole_frame_is_found_where_it_lies_at_any_alignment() {
         assert_eq!(range, offset + 32..offset + 32 + body.len());
         assert_eq!(&input[range], body);
         assert_eq!(at, offset + frame.len());
-        assert!(is_more(decoder.next(&input, &mut at, |_| Body::new())));
+        assert!(is_more(decoder.next(&input, &mut at, |_| Ok(Body::new()))));
         assert_eq!(at, input.len());
         assert!(!decoder.is_between_frames());
     }
@@ -162,7 +162,7 @@ fn a_large_frame_takes_memory_as_its_bytes_come() {
     for piece in frame.chunks(16 * 1024) {
         received += piece.len();
         let mut at = 0;
-        match decoder.next(piece, &mut at, |_| Body::new()).unwrap() {
+        match decoder.next(piece, &mut at, |_| Ok(Body::new())).unwrap() {
             Step::More => {
                 let partial = decoder.partial().unwrap();
                 assert_eq!(partial.buffer.len(), received);
@@ -192,7 +192,7 @@ fn the_longest_frame_passes_and_one_byte_more_is_refused_by_its_header() {
         let mut at = 0;
         let step = decoder.next(&declare(body_len), &mut at, |len| {
             assert!(len <= CAP as usize);
-            Body::new()
+            Ok(Body::new())
         });
         assert!(step.is_ok(), "{body_len}");
     }
@@ -249,10 +249,10 @@ fn a_refused_header_that_came_in_pieces_stays_refused() {
     }
     .encode();
     let (head, tail) = bytes.split_at(20);
-    assert!(is_more(decoder.next(head, &mut 0, |_| Body::new())));
-    let error = decoder.next(tail, &mut 0, |_| Body::new()).unwrap_err();
+    assert!(is_more(decoder.next(head, &mut 0, |_| Ok(Body::new()))));
+    let error = decoder.next(tail, &mut 0, |_| Ok(Body::new())).unwrap_err();
     let valid = frame(request(CallId::new(2, 1)), b"valid");
-    let again = decoder.next(&valid, &mut 0, |_| Body::new());
+    let again = decoder.next(&valid, &mut 0, |_| Ok(Body::new()));
     assert_eq!(again.unwrap_err(), error);
 }
 
@@ -308,7 +308,7 @@ fn a_hello_is_refused_by_its_header() {
         body_len: 16 << 20,
         ..header(Kind::Hello)
     };
-    let step = begun(u32::MAX).next(&longer.encode(), &mut 0, |_| Body::new());
+    let step = begun(u32::MAX).next(&longer.encode(), &mut 0, |_| Ok(Body::new()));
     assert_eq!(step.unwrap_err(), malformed(16 << 20));
 }
 
@@ -339,7 +339,7 @@ fn flipped_bits_never_panic_and_never_ask_for_more_than_the_limit() {
         while let Ok(Step::InPlace { .. } | Step::Assembled(_)) =
             decoder.next(&flipped, &mut at, |len| {
                 assert!(len <= FRAME_LEN_MAX_DEFAULT as usize);
-                Body::new()
+                Ok(Body::new())
             })
         {
             assert!(at <= flipped.len());
@@ -354,7 +354,7 @@ fn a_cut_frame_can_be_taken_out_and_the_stream_goes_on_behind_it() {
     let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
     let mut at = 0;
     assert!(is_more(
-        decoder.next(&long[..100], &mut at, |_| Body::new())
+        decoder.next(&long[..100], &mut at, |_| Ok(Body::new()))
     ));
     let partial = decoder.take_partial().unwrap();
     assert_eq!(partial.header.frame_len() as usize, long.len());
@@ -362,6 +362,6 @@ fn a_cut_frame_can_be_taken_out_and_the_stream_goes_on_behind_it() {
     assert!(decoder.is_between_frames());
     assert_eq!(decoder.header_of(&next[..31]), Ok(None));
     assert_eq!(decoder.header_of(&next).unwrap().unwrap().body_len, 4);
-    let step = decoder.next(&next, &mut 0, |_| Body::new()).unwrap();
+    let step = decoder.next(&next, &mut 0, |_| Ok(Body::new())).unwrap();
     assert!(matches!(step, Step::InPlace { body, .. } if body == (32..36)));
 }

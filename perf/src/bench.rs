@@ -12,7 +12,7 @@ use crate::{
     args::{BenchArgs, LoadArgs, RunArgs},
     cores,
     error::Failure,
-    host::Host,
+    host::{self, Host},
     interrupt::Interrupt,
     load::{self, LoadPlan},
     measure::Run,
@@ -47,15 +47,19 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let available = cores::available()?;
     let cores =
         cores::of_bench(&available, args.server_cores.as_ref(), args.run.client_cores.as_ref())?;
-    let mut warnings = warnings(&args.run);
+    let mut warnings = build_warnings();
     if cores.are_shared() {
         let why = if available.len() < 2 { "there is only one core" } else { "a core is shared" };
         warnings.push(format!(
             "{why}: server and client take its time from each other, and latencies say little"
         ));
     }
-    let mut targets = args.target.clone();
-    targets.dedup();
+    let mut targets = Vec::new();
+    for target in &args.target {
+        if !targets.contains(target) {
+            targets.push(*target);
+        }
+    }
     run(
         Plan {
             targets,
@@ -83,7 +87,7 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
             server: Side::There(address),
         },
         &args.run,
-        warnings(&args.run),
+        build_warnings(),
     )
 }
 
@@ -93,7 +97,7 @@ fn load_plan(args: &RunArgs, cores: CoreList) -> LoadPlan {
 }
 
 /// What is to be known of the figures before they are read.
-fn warnings(_: &RunArgs) -> Vec<String> {
+fn build_warnings() -> Vec<String> {
     let debug = "this is a debug build: its figures mean nothing; run it with --release";
     if cfg!(debug_assertions) { vec![debug.to_owned()] } else { Vec::new() }
 }
@@ -108,6 +112,7 @@ fn resolve(address: &str) -> Result<SocketAddr, Failure> {
 fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure> {
     let sink = ReportSink::open(args.json.as_deref())?;
     let interrupt = Interrupt::watch()?;
+    host::raise_file_limit();
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }

@@ -6,15 +6,21 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
 /// A description of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Host {
+    /// The host's name; for people, and no part of what is published.
+    #[serde(skip)]
+    pub(crate) name: String,
     pub(crate) kernel: String,
     pub(crate) cpu: String,
     pub(crate) cores: usize,
-    /// The commit that this program was built from, with `-dirty` where files differ from it.
+    /// The commit that is checked out where this program was built, when it runs, with `-dirty`
+    /// where files differ from it. `cargo run` builds what is checked out; a program that was
+    /// built earlier may be of another commit.
     pub(crate) commit: String,
     /// When the run began: ISO 8601, UTC.
     pub(crate) date: String,
@@ -25,6 +31,7 @@ impl Host {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
+            name: name(),
             kernel: kernel(),
             cpu: cpu_model(&cpuinfo).unwrap_or_else(|| "unknown".to_owned()),
             cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
@@ -34,8 +41,15 @@ impl Host {
     }
 }
 
-/// Name of this host.
-pub(crate) fn name() -> String {
+/// Lets this process have as many files open as it may raise the limit to: each connection is
+/// one, on each side.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, connecting fails and says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+fn name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
 }

@@ -3,13 +3,14 @@
 use std::{thread, time::Duration};
 
 use crate::{
-    args::ServeArgs, cores, error::Failure, interrupt::Interrupt, report::print, server::Server,
+    args::ServeArgs, cores, error::Failure, host, interrupt::Interrupt, report::print, server::Server,
 };
 
 /// Serves until it is interrupted, then prints what it has counted.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let cores = cores::of_server(&cores::available()?, args.cores.as_ref())?;
     let interrupt = Interrupt::watch()?;
+    host::raise_file_limit();
     let server = Server::start(args.target, args.address, &cores, args.spin)?;
     // The address first and on a line of its own: scripts wait for it.
     print(&format!("{}\n", server.address()))?;

@@ -398,10 +398,8 @@ async fn connect_to(
     let socket = Rc::new(OwnedFd::from(socket));
     let end = End::Client(ClientEnd::new(shard, methods));
     let connection = Connection::open(shard, Rc::clone(&socket), address, end, State::Connecting);
-    shard
-        .ring
-        .borrow_mut()
-        .connect(&socket, connection.key, &address);
+    let op = shard.ring.borrow_mut().connect(&socket, connection.key, &address);
+    connection.receive.borrow_mut().has_begun(op);
     shard.wake_driver();
     // From here on dropping the future closes the connection.
     let client = Client {

@@ -60,6 +60,10 @@ pub(crate) const POOL_PRESSURE_DIVISOR: usize = 4;
 /// them, in bytes. A longer one comes to a fresh buffer each time.
 pub(crate) const LARGE_KEPT_MAX: usize = 1024 * 1024;
 
+/// Bytes of buffers in use on a shard from which on none is kept between two large frames: many
+/// idle connections must not hold memory because each had one large frame once.
+pub(crate) const LARGE_KEPT_TOTAL_MAX: usize = 64 * 1024 * 1024;
+
 /// Callers that may wait for room on a connection; one more is refused.
 pub(crate) const CALLERS_WAITING_MAX: usize = 65_536;
 

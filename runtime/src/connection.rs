@@ -103,10 +103,17 @@ impl Connection {
         }
     }
 
-    /// Whether so much waits to be sent that no more is to be read.
+    /// Whether so much waits to be sent that no more is to be added.
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
         self.with_output(|output| output.len()) > self.shard.config.send_buffer_max
+    }
+
+    /// Whether so many replies wait to be sent that no more calls are to be read. A client always
+    /// reads, or the two ends could wait for each other.
+    #[inline]
+    pub(crate) fn must_not_read(&self) -> bool {
+        matches!(self.end, End::Server(_)) && self.is_blocked()
     }
 
     /// Hands everything collected to the ring, unless a send is under way.
@@ -164,6 +171,7 @@ impl Connection {
         match result {
             Ok(()) => {
                 self.state.set(State::Open);
+                self.receive.borrow_mut().has_ended();
                 self.shard.mark_dirty(self);
                 self.rearm();
             }

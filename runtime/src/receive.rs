@@ -11,7 +11,7 @@ use std::{collections::VecDeque, io, ops::Range, rc::Rc};
 use ringcall_codec::{Decoder, FrameBuffer, Header, Partial, SessionError, Step};
 
 use crate::{
-    config::{LARGE_KEPT_MAX, LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
+    config::{LARGE_KEPT_MAX, LARGE_KEPT_TOTAL_MAX, LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
     connection::{Connection, End, State},
     ring::{Chunk, Filled, Lease, OpId, OwnedBuffer},
 };
@@ -72,6 +72,16 @@ impl Receive {
             is_starved: false,
             lingered: 0,
         }
+    }
+
+    /// Notes the one operation that the kernel has for this half, so that it can be cancelled.
+    pub(crate) fn has_begun(&mut self, op: OpId) {
+        self.op = Some(op);
+    }
+
+    /// Notes that the kernel has done with it.
+    pub(crate) fn has_ended(&mut self) {
+        self.op = None;
     }
 
     pub(crate) fn has_backlog(&self) -> bool {
@@ -202,7 +212,7 @@ impl Connection {
     fn read(self: &Rc<Self>, chunk: Chunk, mut at: usize) {
         let plain_len = self.stage.plain_len(chunk.len());
         while self.is_alive() {
-            if self.is_blocked() {
+            if self.must_not_read() {
                 return self.block(chunk, at);
             }
             let input = &chunk[..plain_len];
@@ -235,8 +245,10 @@ impl Connection {
     #[inline(never)]
     fn next_step(&self, input: &[u8], at: &mut usize) -> Result<Step<Assembly>, SessionError> {
         let mut receive = self.receive.borrow_mut();
-        let take = |len| Assembly { buffer: self.owned_buffer(len), filled: 0 };
-        let step = receive.decoder.next(input, at, take);
+        let take = |len| Ok(Assembly { buffer: self.shard.owned.try_take(len)?, filled: 0 });
+        let step = receive.decoder.next(input, at, |len| {
+            take(len).map_err(|_: io::Error| SessionError::NoMemory { frame_len: len as u64 })
+        });
         if let Ok(Step::InPlace { header, .. } | Step::Assembled(Partial { header, .. })) = &step {
             receive.note_frame(header, self.pool_buffer_len());
         }
@@ -353,8 +365,10 @@ impl Connection {
             drop(receive);
             return self.receive_rest(buffer.buffer, frame_len, buffer.filled);
         }
-        if receive.large_len > 0 && receive.decoder.is_between_frames() {
-            let buffer = self.owned_buffer(receive.large_len);
+        let keeps_buffer = receive.large_len > 0
+            && receive.decoder.is_between_frames()
+            && self.shard.owned.outstanding_bytes() < LARGE_KEPT_TOTAL_MAX;
+        if keeps_buffer && let Ok(buffer) = self.shard.owned.try_take(receive.large_len) {
             drop(receive);
             return self.receive_first(buffer, 0);
         }
@@ -412,7 +426,7 @@ impl Connection {
         if !self.receive.borrow().has_backlog() {
             return;
         }
-        while self.is_alive() && !self.is_blocked() {
+        while self.is_alive() && !self.must_not_read() {
             let next = self.receive.borrow_mut().backlog.pop_front();
             let Some((chunk, at)) = next else { break };
             self.read(chunk, at);

@@ -10,6 +10,7 @@
 mod support;
 
 use std::{
+    future::{Future as _, poll_fn},
     net::{SocketAddr, TcpListener},
     thread,
     time::Duration,
@@ -186,7 +187,7 @@ fn a_response_to_a_call_that_was_given_up_frees_its_slot() {
             {
                 let mut given_up = Box::pin(echo.digest(&blob));
                 let mut second = Box::pin(echo.digest(&blob));
-                std::future::poll_fn(|cx| {
+                poll_fn(|cx| {
                     assert!(given_up.as_mut().poll(cx).is_pending());
                     second.as_mut().poll(cx)
                 })
@@ -199,8 +200,6 @@ fn a_response_to_a_call_that_was_given_up_frees_its_slot() {
         });
     });
 }
-
-use std::future::Future as _;
 
 #[test]
 fn frames_that_are_none_fail_every_call() {
@@ -296,7 +295,7 @@ fn a_server_that_is_none_is_refused_by_its_first_bytes() {
         };
         let invalid = Code::InvalidArgument;
         let http = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-        refuses(http, invalid, "frame of unknown kind 49");
+        refuses(http, invalid, "frame of unknown kind 46");
         let magic = Frame {
             call: 7,
             ..hello()

@@ -820,7 +820,7 @@ fn callers_wait_while_the_send_buffer_is_full_and_all_complete() {
         let config = ShardConfig::new().send_buffer_max(2 * LEN);
         let run = RunConfig::new().shard(config).run(async {
             let config = ClientConfig::new().socket(small);
-            let desk = DeskClient::connect_with(&config, server.address());
+            let desk = DeskClient::with(&config, server.address());
             let desk = desk.await.unwrap();
             let blocking = desk.clone();
             let blocked = background(async move { blocking.block(&Unit).await.map(drop) });

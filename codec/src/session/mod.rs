@@ -52,6 +52,12 @@ pub enum SessionError {
         /// Longest frame accepted, in bytes.
         frame_len_max: u32,
     },
+    /// A frame for which this side has no memory left.
+    #[error("no memory for a frame of {frame_len} bytes; send less at a time, or later")]
+    NoMemory {
+        /// Length that the header declares, in bytes.
+        frame_len: u64,
+    },
     /// A HELLO that cannot be accepted.
     #[error(transparent)]
     Hello(#[from] HelloError),
@@ -96,7 +102,7 @@ impl SessionError {
     /// The status that tells the peer, in a GOAWAY.
     pub fn status(&self) -> Status {
         let code = match self {
-            Self::FrameTooLong { .. } | Self::SlotBeyondLimit { .. } => Code::ResourceExhausted,
+            Self::FrameTooLong { .. } | Self::NoMemory { .. } | Self::SlotBeyondLimit { .. } => Code::ResourceExhausted,
             Self::LayoutMismatch { .. } | Self::Hello(HelloError::Version { .. }) => {
                 Code::FailedPrecondition
             }

@@ -146,7 +146,7 @@ pub(crate) fn decode(
 ) -> Result<(), SessionError> {
     let mut at = 0;
     loop {
-        match decoder.next(input, &mut at, |_| Body::new())? {
+        match decoder.next(input, &mut at, |_| Ok(Body::new()))? {
             Step::InPlace { header, body } => on_frame(&header, aligned(&input[body]))?,
             Step::Assembled(partial) => on_frame(&partial.header, aligned(partial.body()))?,
             Step::More => {

@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use ringcall::ShardCounters;
 
 use super::{Conditions, Ratios, Report};
-use crate::{host, measure::Run, target::Target};
+use crate::{measure::Run, target::Target};
 
 /// A table: the first two columns to the left, figures to the right. Columns are as wide as what
 /// is in them.
@@ -28,11 +28,12 @@ pub(super) fn table(report: &Report) -> String {
     text += &legend(report);
     let counted = counted(report);
     if counted.rows.len() > 1 {
-        text += "\nWhat ringcall counted, per call:\n\n";
+        text += "\nWhat ringcall counted of the frames that it received, and per call:\n\n";
         text += &counted.to_string();
-        text += "\nin place: read where the kernel put it. Else copied once: straddling two \
-            buffers, misaligned, under buffer\npressure, or the first bytes of a large frame. \
-            exhausted: times that no receive buffer was free.\n";
+        text += "\nin place: read where the kernel put it. Else copied once, as it straddled two \
+            buffers, was misaligned, came\nwhen few buffers were free, or was large and had \
+            begun in a small buffer. exhausted: times that none was\nfree. copied: bytes of \
+            received frames. encoded: bytes written to be sent, the one copy of a message.\n";
     }
     text
 }
@@ -55,7 +56,7 @@ fn header(report: &Report) -> String {
         "{name} · {kernel} · {cpu}, {cores} cores\n{date} · commit {short}{dirty}\n\
          {server} · {client} · closed loop · {spin}\n\
          {duration:?} measured after {warmup:?}{times}\n",
-        name = host::name(),
+        name = host.name,
         kernel = host.kernel,
         cpu = host.cpu,
         cores = host.cores,
@@ -94,13 +95,13 @@ fn figures(report: &Report) -> Table {
 
 fn legend(report: &Report) -> String {
     let mut text = "workload: connections × calls in flight on each, length of a body each way. \
-        server/call, client/call: CPU time of\nthe threads that serve and that call. "
+        server/call, client/call:\nCPU time of the threads that serve and that call."
         .to_owned();
     if report.ratios.iter().any(Option::is_some) {
-        text += "ratio: to the floor, a raw io_uring echo of the same bytes.";
+        text += " ratio: to the floor, a raw io_uring echo of the same bytes.";
     }
     if report.conditions.repeat > 1 {
-        text += " max: of all repeats.";
+        text += "\nmax: of all repeats.";
     }
     text.push('\n');
     let errors: u64 = report.runs.iter().map(|run| run.errors).sum();
@@ -114,7 +115,7 @@ fn legend(report: &Report) -> String {
 fn counted(report: &Report) -> Table {
     let mut table = Table::new(&[
         "workload", "side", "in place", "straddle", "misaligned", "pressure", "large", "exhausted",
-        "copied/call", "sends", "enters",
+        "copied", "encoded", "sends", "enters",
     ]);
     for run in report.runs.iter().filter(|run| run.target == Target::Ringcall) {
         let sides = [("server", run.server), ("client", Some(run.client))];
@@ -144,6 +145,7 @@ fn counted_row(run: &Run, counters: &ShardCounters) -> Vec<String> {
     row.extend(copied.map(share));
     row.push(counters.buffers_exhausted.to_string());
     row.push(format!("{} B", short(per_call(counters.bytes_copied))));
+    row.push(format!("{} B", short(per_call(counters.bytes_encoded))));
     row.push(short(per_call(counters.sends)));
     row.push(short(per_call(counters.enters)));
     row
@@ -235,3 +237,4 @@ fn short(number: f64) -> String {
         n => format!("{n:.2}"),
     }
 }
+
