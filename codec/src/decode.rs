@@ -234,8 +234,8 @@ impl<B: FrameBuffer> Decoder<B> {
         // A header that is refused stays, so that it is refused again and nothing after it read.
         let head = self.head;
         let header = self.check(&head)?;
-        self.head_len = 0;
         let mut buffer = take(header.frame_len() as usize)?;
+        self.head_len = 0;
         buffer.append(&head);
         Ok(self.assemble(header, buffer, input, at))
     }

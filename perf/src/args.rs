@@ -17,7 +17,11 @@ use crate::{
 ///
 /// Without a command it runs `bench`.
 #[derive(Debug, Parser)]
-#[command(name = "ringcall-perf", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "ringcall-perf",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -45,8 +49,13 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "CORES", value_parser = parse::cores)]
     pub(crate) server_cores: Option<CoreList>,
     /// What to measure, in this order for each workload
-    #[arg(long, value_name = "TARGETS", value_enum, value_delimiter = ',',
-        default_value = "floor,ringcall")]
+    #[arg(
+        long,
+        value_name = "TARGETS",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "floor,ringcall"
+    )]
     pub(crate) target: Vec<Target>,
 }
 
@@ -123,12 +132,20 @@ pub(crate) struct RunArgs {
 impl WorkloadArgs {
     /// The workloads that are asked for.
     pub(crate) fn workloads(&self) -> Vec<Workload> {
-        let Self { connections, depth, size } = *self;
+        let Self {
+            connections,
+            depth,
+            size,
+        } = *self;
         if connections.is_none() && depth.is_none() && size.is_none() {
             return Workload::STANDARD.to_vec();
         }
         let connections = connections.unwrap_or(64);
-        vec![Workload { connections, depth: depth.unwrap_or(1), size: size.unwrap_or(64) }]
+        vec![Workload {
+            connections,
+            depth: depth.unwrap_or(1),
+            size: size.unwrap_or(64),
+        }]
     }
 }
 
@@ -154,7 +171,11 @@ mod tests {
         let cli = parsed(&["--depth", "2", "--target", "floor"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.bench.target, [Target::Floor]);
-        let workload = Workload { connections: 64, depth: 2, size: 64 };
+        let workload = Workload {
+            connections: 64,
+            depth: 2,
+            size: 64,
+        };
         assert_eq!(cli.bench.workload.workloads(), [workload]);
     }
 

@@ -3,7 +3,8 @@
 use std::{thread, time::Duration};
 
 use crate::{
-    args::ServeArgs, cores, error::Failure, host, interrupt::Interrupt, report::print, server::Server,
+    args::ServeArgs, cores, error::Failure, host, interrupt::Interrupt, report::print,
+    server::Server,
 };
 
 /// Serves until it is interrupted, then prints what it has counted.
@@ -21,6 +22,8 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let sample = server.sample()?;
     server.stop()?;
     let counted = sample.counters.iter().filter(|(_, count)| *count > 0);
-    let lines: String = counted.map(|(name, count)| format!("{name:<26} {count:>20}\n")).collect();
+    let lines: String = counted
+        .map(|(name, count)| format!("{name:<26} {count:>20}\n"))
+        .collect();
     print(&lines)
 }

@@ -314,7 +314,10 @@ impl<Q, R> Drop for Call<'_, Q, R> {
         match self.state {
             CallState::InFlight(call) => end.abandon(shard, call),
             // It may be the one that was woken for the room there is now.
-            CallState::New { ticket: Some(ticket), .. } => end.end_wait(shard, ticket, true),
+            CallState::New {
+                ticket: Some(ticket),
+                ..
+            } => end.end_wait(shard, ticket, true),
             CallState::New { .. } | CallState::Done => {}
         }
     }
@@ -398,7 +401,10 @@ async fn connect_to(
     let socket = Rc::new(OwnedFd::from(socket));
     let end = End::Client(ClientEnd::new(shard, methods));
     let connection = Connection::open(shard, Rc::clone(&socket), address, end, State::Connecting);
-    let op = shard.ring.borrow_mut().connect(&socket, connection.key, &address);
+    let op = shard
+        .ring
+        .borrow_mut()
+        .connect(&socket, connection.key, &address);
     connection.receive.borrow_mut().has_begun(op);
     shard.wake_driver();
     // From here on dropping the future closes the connection.

@@ -109,7 +109,10 @@ impl ClientEnd {
         let mut seats = self.seats.borrow_mut();
         let slot = call.slot() as usize;
         if slot >= seats.len() {
-            let empty = || Seat { outcome: Outcome::Nobody, waker: Waker::noop().clone() };
+            let empty = || Seat {
+                outcome: Outcome::Nobody,
+                waker: Waker::noop().clone(),
+            };
             seats.resize_with(slot + 1, empty);
         }
         let seat = &mut seats[slot];
@@ -188,11 +191,16 @@ impl ClientEnd {
         }
     }
 
-    /// Wakes the caller that has waited longest for room. One that leaves room, or is gone by
-    /// then, wakes the next.
+    /// Wakes the caller that has waited longest for room, if there is a free slot. One that leaves
+    /// room, or is gone by then, wakes the next.
     #[inline]
     pub(crate) fn wake_waiting(&self, shard: &Shard) {
-        let next = self.waiting.borrow_mut().callers.pop_front();
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.callers.is_empty() || !self.session.borrow().has_room() {
+            return;
+        }
+        let next = waiting.callers.pop_front();
+        drop(waiting);
         if let Some((_, waker)) = next {
             shard.wake_task(&waker);
         }
@@ -259,7 +267,9 @@ impl ClientEnd {
     #[inline]
     fn settle(&self, shard: &Shard, call: CallId, outcome: Outcome) {
         let mut seats = self.seats.borrow_mut();
-        let Some(seat) = seats.get_mut(call.slot() as usize) else { return };
+        let Some(seat) = seats.get_mut(call.slot() as usize) else {
+            return;
+        };
         if !matches!(seat.outcome, Outcome::Awaited) {
             return;
         }

@@ -161,46 +161,56 @@ impl ShardConfig {
 
     /// Checks every setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        let RingConfig {
-            sq_entries,
-            pool_buffers,
-            pool_buffer_len,
-            ..
-        } = self.ring;
+        let ring = &self.ring;
         let Limits {
             frame_len_max,
             calls_in_flight_max,
         } = self.limits;
+        let (entries, count, len) = (ring.sq_entries, ring.pool_buffers, ring.pool_buffer_len);
+        let is_entries = entries.is_power_of_two() && (8..=32_768).contains(&entries);
         check(
             "ring_entries",
-            sq_entries,
+            entries,
             "a power of two from 8 to 32768",
-            { sq_entries.is_power_of_two() && (8..=32_768).contains(&sq_entries) },
+            is_entries,
         )?;
+        let is_count = count.is_power_of_two() && (4..=32_768).contains(&count);
         check(
             "receive_buffers count",
-            pool_buffers,
+            count,
             "a power of two from 4 to 32768",
-            { pool_buffers.is_power_of_two() && (4..=32_768).contains(&pool_buffers) },
+            is_count,
         )?;
+        let is_len = len.is_multiple_of(4096) && (4096..=1 << 20).contains(&len);
         check(
             "receive_buffers len",
-            pool_buffer_len,
+            len,
             "a multiple of 4096 up to 1 MiB",
-            { pool_buffer_len.is_multiple_of(4096) && (4096..=1 << 20).contains(&pool_buffer_len) },
+            is_len,
         )?;
-        check("frame_len_max", frame_len_max, "from 64 KiB to 1 GiB", {
-            (FRAME_LEN_MAX_FLOOR..=FRAME_LEN_MAX_CEILING).contains(&frame_len_max)
-        })?;
+        let is_pool = u64::from(count) * u64::from(len) <= 1 << 30;
+        check(
+            "receive_buffers",
+            u64::from(count) * u64::from(len),
+            "up to 1 GiB in all",
+            is_pool,
+        )?;
+        let is_frame = (FRAME_LEN_MAX_FLOOR..=FRAME_LEN_MAX_CEILING).contains(&frame_len_max);
+        check(
+            "frame_len_max",
+            frame_len_max,
+            "from 64 KiB to 1 GiB",
+            is_frame,
+        )?;
+        let is_calls = (1..=CALLS_IN_FLIGHT_MAX_CEILING).contains(&calls_in_flight_max);
         check(
             "calls_in_flight_max",
             calls_in_flight_max,
             "from 1 to 1048576",
-            { (1..=CALLS_IN_FLIGHT_MAX_CEILING).contains(&calls_in_flight_max) },
+            is_calls,
         )?;
-        check("send_buffer_max", self.send_buffer_max, "at least 4096", {
-            self.send_buffer_max >= 4096
-        })
+        let bytes = self.send_buffer_max;
+        check("send_buffer_max", bytes, "at least 4096", bytes >= 4096)
     }
 }
 

@@ -104,7 +104,10 @@ async fn beat(shard: Weak<Shard>, index: usize) {
     let mut turns = 0;
     loop {
         let ticked = poll_fn(|cx| match shard.upgrade() {
-            Some(shard) => shard.heartbeat.timers[index].watch.borrow_mut().poll_readable(cx),
+            Some(shard) => shard.heartbeat.timers[index]
+                .watch
+                .borrow_mut()
+                .poll_readable(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotFound.into())),
         });
         let (Ok(()), Some(shard)) = (ticked.await, shard.upgrade()) else {
@@ -115,10 +118,10 @@ async fn beat(shard: Weak<Shard>, index: usize) {
         let _ = rustix::io::read(&shard.heartbeat.timers[index].fd, &mut ticks);
         shard.counters.heartbeats.add(1);
         let turns_now = shard.counters.turns.get();
-        if turns_now == turns && !shard.has_calls_in_flight() {
-            if shard.heartbeat.period.get() != HEARTBEAT_IDLE {
-                let _ = shard.heartbeat.set_period(HEARTBEAT_IDLE);
-            }
+        let is_idle = turns_now == turns && !shard.has_calls_in_flight();
+        if is_idle && shard.heartbeat.period.get() != HEARTBEAT_IDLE {
+            // As in `quicken`: a failure leaves the fast beat.
+            let _ = shard.heartbeat.set_period(HEARTBEAT_IDLE);
         }
         turns = turns_now;
     }

@@ -245,9 +245,16 @@ impl Connection {
     #[inline(never)]
     fn next_step(&self, input: &[u8], at: &mut usize) -> Result<Step<Assembly>, SessionError> {
         let mut receive = self.receive.borrow_mut();
-        let take = |len| Ok(Assembly { buffer: self.shard.owned.try_take(len)?, filled: 0 });
+        let take = |len| {
+            Ok(Assembly {
+                buffer: self.shard.owned.try_take(len)?,
+                filled: 0,
+            })
+        };
         let step = receive.decoder.next(input, at, |len| {
-            take(len).map_err(|_: io::Error| SessionError::NoMemory { frame_len: len as u64 })
+            take(len).map_err(|_: io::Error| SessionError::NoMemory {
+                frame_len: len as u64,
+            })
         });
         if let Ok(Step::InPlace { header, .. } | Step::Assembled(Partial { header, .. })) = &step {
             receive.note_frame(header, self.pool_buffer_len());

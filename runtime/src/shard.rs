@@ -96,7 +96,9 @@ pub enum ShardError {
         wanted: u64,
     },
     /// There is an executor on this thread, and a thread runs one at a time.
-    #[error("an executor runs on this thread already; await the future there, instead of running it")]
+    #[error(
+        "an executor runs on this thread already; await the future there, instead of running it"
+    )]
     ExecutorRuns,
     /// There is no executor on this thread.
     #[error("no executor runs on this thread; call from a shard, or inside of `ringcall::run`")]

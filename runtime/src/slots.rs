@@ -36,7 +36,10 @@ pub(crate) struct Slot<F> {
 impl<F: Future> Slots<F> {
     /// A pool that keeps up to `spare_max` empty places.
     pub(crate) fn new(spare_max: usize) -> Self {
-        Self { spare: RefCell::default(), spare_max }
+        Self {
+            spare: RefCell::default(),
+            spare_max,
+        }
     }
 
     /// Makes a future in a place.
@@ -62,7 +65,10 @@ impl<F: Future> Slots<F> {
 impl<F> Slot<F> {
     fn new() -> Self {
         let place = NonNull::from(Box::leak(Box::<F>::new_uninit()));
-        Self { place, is_full: false }
+        Self {
+            place,
+            is_full: false,
+        }
     }
 
     /// Makes a future in the place, which is empty.
@@ -79,9 +85,11 @@ impl<F> Slot<F> {
     #[inline]
     fn clear(&mut self) {
         if std::mem::take(&mut self.is_full) {
+            // SAFETY: the place is this slot's alone, which is borrowed mutably.
+            let place = unsafe { self.place.as_mut() };
             // SAFETY: a future was written to the place, and not dropped since: `is_full` said so,
             // and does no longer, also if the drop panics. It is dropped where it was pinned.
-            unsafe { self.place.as_mut().assume_init_drop() };
+            unsafe { place.assume_init_drop() };
         }
     }
 }
@@ -93,8 +101,10 @@ impl<F: Future> Slot<F> {
         if !self.is_full {
             return Poll::Ready(None);
         }
+        // SAFETY: the place is this slot's alone, which is borrowed mutably.
+        let place = unsafe { self.place.as_mut() };
         // SAFETY: `is_full` says that a future was written to the place.
-        let future = unsafe { self.place.as_mut().assume_init_mut() };
+        let future = unsafe { place.assume_init_mut() };
         // SAFETY: the future does not move until it is dropped: the place is on the heap, its
         // address is the same while the slot moves, and nothing gives the future out.
         let future = unsafe { Pin::new_unchecked(future) };

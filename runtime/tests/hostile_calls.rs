@@ -1,11 +1,6 @@
 //! Calls that cannot be run: each fails alone, and its connection lives on.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -27,7 +22,8 @@ fn refuses_bodies(method: u32, bodies: &[Vec<u8>]) {
         peer.send(&request(id, method, body));
         let len = body.len();
         let text = format!("request: body of {len} bytes is not a valid archive of the message");
-        peer.frame().assert_refusal(id, Code::InvalidArgument, &text);
+        peer.frame()
+            .assert_refusal(id, Code::InvalidArgument, &text);
         host.serves(&mut peer, call(1, generation));
     }
     host.is_unharmed();
@@ -128,10 +124,7 @@ fn values_that_a_type_does_not_have_fail_their_calls() {
                 form_with(name + 4, &64_i32.to_le_bytes()),
                 form_with(name + 4, &(-4000_i32).to_le_bytes()),
                 form_with(offset_of!(ArchivedForm, is_set), &[2]),
-                form_with(
-                    offset_of!(ArchivedForm, letter),
-                    &0xd800_u32.to_le_bytes(),
-                ),
+                form_with(offset_of!(ArchivedForm, letter), &0xd800_u32.to_le_bytes()),
                 form_with(
                     offset_of!(ArchivedForm, letter),
                     &0x11_0000_u32.to_le_bytes(),
@@ -166,7 +159,8 @@ fn bodies_of_garbage_fail_their_calls() {
             peer.send(&request(id, EchoClient::FILL, &garbage));
             let text =
                 format!("request: body of {len} bytes is not a valid archive of the message");
-            peer.frame().assert_refusal(id, Code::InvalidArgument, &text);
+            peer.frame()
+                .assert_refusal(id, Code::InvalidArgument, &text);
         }
         host.serves(&mut peer, call(1, 1));
         host.is_unharmed();

@@ -1,12 +1,7 @@
 //! A peer that breaks the protocol: its connection ends with a GOAWAY that says why, and nobody
 //! else notices.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 

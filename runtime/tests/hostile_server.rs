@@ -1,11 +1,6 @@
 //! A server that breaks the protocol: its client is told precisely what happened, and goes on.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -133,7 +128,10 @@ fn a_response_to_no_call_at_all_closes_the_connection() {
 fn a_response_that_comes_twice_leaves_the_first_and_fails_the_rest() {
     watched(|| {
         let text = "response to call 0.1, which is not in flight";
-        let twice = [digest_reply(call(0, 1)).bytes(), digest_reply(call(0, 1)).bytes()];
+        let twice = [
+            digest_reply(call(0, 1)).bytes(),
+            digest_reply(call(0, 1)).bytes(),
+        ];
         let outcomes = outcomes(twice.concat(), text);
         assert_eq!(outcomes[0], Ok(20));
         let failed = format!("the server broke the protocol: {text}");
@@ -296,10 +294,7 @@ fn a_server_that_is_none_is_refused_by_its_first_bytes() {
         let invalid = Code::InvalidArgument;
         let http = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
         refuses(http, invalid, "frame of unknown kind 46");
-        let magic = Frame {
-            call: 7,
-            ..hello()
-        };
+        let magic = Frame { call: 7, ..hello() };
         let text = "not a ringcall peer: wrong magic 0x0000000000000007";
         refuses(&magic.bytes(), invalid, text);
         let version = Frame {
@@ -366,7 +361,10 @@ fn a_server_of_other_layouts_is_refused_and_told_which() {
 fn a_server_that_closes_before_it_said_hello_is_named() {
     watched(|| {
         let hello = hello_of(1 << 20, 16, (0, 1), EchoClient::METHODS).bytes();
-        for len in (0..hello.len()).step_by(7).chain([31, 32, 33, hello.len() - 1]) {
+        for len in (0..hello.len())
+            .step_by(7)
+            .chain([31, 32, 33, hello.len() - 1])
+        {
             let begun = hello[..len].to_vec();
             let refusal = refusal(move |listener| {
                 let mut peer = Peer::accept(listener);
@@ -381,7 +379,10 @@ fn a_server_that_closes_before_it_said_hello_is_named() {
             peer.expect_hello();
             peer.send(&goaway(Code::PermissionDenied, "not you"));
         });
-        assert_eq!(refusal, " refused the connection: permission denied: not you");
+        assert_eq!(
+            refusal,
+            " refused the connection: permission denied: not you"
+        );
     });
 }
 
@@ -556,7 +557,9 @@ fn a_reply_nested_too_deep_is_no_danger_to_a_client_on_a_stack_of_2_mib() {
                     let text =
                         format!("reply: body of {len} bytes is not a valid archive of the message");
                     match outcome {
-                        Ok(nest) => assert_eq!((nest.levels(), levels <= 64), (levels as u64, true)),
+                        Ok(nest) => {
+                            assert_eq!((nest.levels(), levels <= 64), (levels as u64, true))
+                        }
                         Err(status) => {
                             assert_eq!(status, Status::new(Code::Internal, text));
                             assert!(levels > 64);

@@ -1,12 +1,7 @@
 //! Streams that end in the wrong place, arrive in crumbs or are not read: what was asked for is
 //! answered as far as it can be, and nobody else notices.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -65,7 +60,9 @@ fn a_stream_that_ends_inside_of_a_frame_is_closed_and_no_error() {
         }
         let connections = (first.len() + second.len()) as u64;
         let since = || host.counters().since(&before);
-        until("all are closed", || since().connections_closed == connections);
+        until("all are closed", || {
+            since().connections_closed == connections
+        });
         assert_eq!((since().protocol_errors, since().calls_refused), (0, 0));
     });
 }
@@ -103,7 +100,9 @@ fn a_reset_at_any_byte_harms_nobody_else() {
             let mut peer = Peer::connect(host.address());
             peer.send_bytes(&stream[..len]);
             let accepted = len as u64 + 1;
-            until("it is accepted", || since().connections_accepted == accepted);
+            until("it is accepted", || {
+                since().connections_accepted == accepted
+            });
             peer.reset();
             host.is_unharmed();
         }

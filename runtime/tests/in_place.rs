@@ -1,11 +1,6 @@
 //! What is read in place, and what is copied, by size: the addresses and the counters say so.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -50,8 +45,11 @@ pub trait Probe {
     async fn see(&self, cx: &Context, request: Request<'_, Blob<'_>>) -> Result<Seen, Status>;
     async fn unit(&self, cx: &Context, request: Request<'_, Unit>) -> Result<Unit, Status>;
     async fn byte(&self, cx: &Context, request: Request<'_, Byte>) -> Result<Byte, Status>;
-    async fn want<'s>(&'s self, cx: &Context, wanted: Request<'_, Wanted>)
-    -> Result<Blob<'s>, Status>;
+    async fn want<'s>(
+        &'s self,
+        cx: &Context,
+        wanted: Request<'_, Wanted>,
+    ) -> Result<Blob<'s>, Status>;
     async fn pass<'a>(
         &self,
         cx: &Context,
@@ -125,7 +123,9 @@ const BLOB_TAIL: usize = 8;
 
 /// What all bodies of the tests are cut from.
 fn pattern() -> Vec<u8> {
-    (0..9 << 20).map(|n: u32| (n ^ n >> 8 ^ n >> 16) as u8).collect()
+    (0..9 << 20)
+        .map(|n: u32| (n ^ n >> 8 ^ n >> 16) as u8)
+        .collect()
 }
 
 fn part(pattern: &[u8], len: usize, seed: usize) -> &[u8] {
@@ -148,9 +148,7 @@ fn frame_len(body_len: usize) -> u64 {
 }
 
 fn witness(config: ShardConfig) -> ServerHandle {
-    serve(config, || {
-        ProbeServer::new(Witness { pattern: pattern() })
-    })
+    serve(config, || ProbeServer::new(Witness { pattern: pattern() }))
 }
 
 fn client_counters() -> ShardCounters {
@@ -158,7 +156,10 @@ fn client_counters() -> ShardCounters {
 }
 
 /// Runs a test of a server and a client that is connected to it.
-fn with_client(config: ShardConfig, test: impl AsyncFn(&ServerHandle, &ProbeClient) + Send + 'static) {
+fn with_client(
+    config: ShardConfig,
+    test: impl AsyncFn(&ServerHandle, &ProbeClient) + Send + 'static,
+) {
     watched(move || {
         let server = witness(config);
         ringcall::run(async {
@@ -205,10 +206,16 @@ fn a_response_is_read_in_the_receive_pool_whatever_its_size() {
         let mut bytes_received = frame_len(0) + frame_len(1);
         for body_len in SMALL_BODIES {
             let len = body_len - BLOB_TAIL;
-            let wanted = Wanted { len: len as u32, seed: 3 };
+            let wanted = Wanted {
+                len: len as u32,
+                seed: 3,
+            };
             let got = probe.want(&wanted).await.unwrap();
             assert_eq!(*got.bytes, *part(&pattern, len, 3));
-            assert!(is_in_receive_pool(&*got) && are_in_pool(&got.bytes), "{body_len} bytes");
+            assert!(
+                is_in_receive_pool(&*got) && are_in_pool(&got.bytes),
+                "{body_len} bytes"
+            );
             bytes_received += frame_len(body_len);
         }
         let counted = client_counters().since(&before);
@@ -252,7 +259,10 @@ fn of_a_large_body_only_what_came_before_the_switch_is_copied() {
             assert_eq!(hash_seen, hash(bytes));
             assert!(!in_pool, "no pool buffer holds it");
             let counted = counters(&server).since(&before);
-            assert_eq!(counted.bytes_copied, received, "{body_len} after {prefix_len}");
+            assert_eq!(
+                counted.bytes_copied, received,
+                "{body_len} after {prefix_len}"
+            );
             assert_eq!(counted.bytes_received, frame.len() as u64);
             assert_eq!(frames(&counted), 1);
         });
@@ -342,8 +352,15 @@ fn bodies_of_mixed_sizes_arrive_byte_for_byte() {
             counters(server).since(&before),
             client_counters().since(&before_client),
         ] {
-            assert_eq!(frames(&counted), calls, "each frame is counted once: {counted:?}");
-            assert_eq!(counted.bytes_received, counted.bytes_encoded, "what came went back");
+            assert_eq!(
+                frames(&counted),
+                calls,
+                "each frame is counted once: {counted:?}"
+            );
+            assert_eq!(
+                counted.bytes_received, counted.bytes_encoded,
+                "what came went back"
+            );
         }
     });
 }

@@ -1,12 +1,7 @@
 //! Two builds of one service: where they lay a message out differently, they do not connect, and
 //! both are told the method.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -156,7 +151,9 @@ mod overlapping {
 
 /// The text of a disagreement over `Kv.get`.
 fn differs(part: &str) -> String {
-    format!("the layouts of method Kv.get differ ({part}); build both sides from the same interface")
+    format!(
+        "the layouts of method Kv.get differ ({part}); build both sides from the same interface"
+    )
 }
 
 /// A client and a server of different builds do not connect, and each is told why.
@@ -184,7 +181,10 @@ fn disagree<S: Service>(
     let mut peer = raw::Peer::connect(address);
     peer.send(&raw::hello_with(client));
     let hello = peer.expect_hello();
-    assert_eq!(hello.body, raw::hello_of(16 << 20, 4096, (0, 1), S::METHODS).body);
+    assert_eq!(
+        hello.body,
+        raw::hello_of(16 << 20, 4096, (0, 1), S::METHODS).body
+    );
     peer.expect_goaway(Code::FailedPrecondition, &differs(part));
     let counters = counters(&server);
     assert_eq!(counters.protocol_errors, 2);
@@ -242,7 +242,10 @@ fn services_that_share_some_methods_connect() {
             let got = kv.get(&key).await.unwrap();
             assert_eq!(&**got.value.as_ref().unwrap(), b"shared");
             let absent = kv.delete(&key).await.err().unwrap();
-            let text = format!("no method has the id {:#010x}", overlapping::KvClient::DELETE);
+            let text = format!(
+                "no method has the id {:#010x}",
+                overlapping::KvClient::DELETE
+            );
             let expected = Status::new(Code::Unimplemented, text).not_executed();
             assert_eq!(absent, expected);
             // The connection lives on.
@@ -269,7 +272,6 @@ fn services_that_share_no_method_connect() {
         let id = raw::call(0, 1);
         peer.send(&raw::request(id, 7, b""));
         let text = "no method has the id 0x00000007";
-        peer.frame()
-            .assert_refusal(id, Code::Unimplemented, text);
+        peer.frame().assert_refusal(id, Code::Unimplemented, text);
     });
 }

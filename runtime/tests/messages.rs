@@ -1,12 +1,7 @@
 //! What a message may hold arrives as it was sent, in both directions, and is read without being
 //! deserialized.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -22,7 +17,10 @@ pub struct Point(pub i32, pub i64);
 pub enum Shape {
     Empty,
     Circle(Point, f64),
-    Path { points: Vec<Point>, name: Option<String> },
+    Path {
+        points: Vec<Point>,
+        name: Option<String>,
+    },
 }
 
 #[ringcall::message]
@@ -127,7 +125,10 @@ fn what_is_owned_arrives_as_it_was_sent() {
             Shape::Empty,
             Shape::Circle(Point(i32::MIN, i64::MAX), f64::MIN_POSITIVE),
             path.clone(),
-            Shape::Path { points: Vec::new(), name: None },
+            Shape::Path {
+                points: Vec::new(),
+                name: None,
+            },
         ],
         first: Some(Box::new(path)),
         nothing: None,
@@ -146,8 +147,14 @@ fn what_is_owned_arrives_as_it_was_sent() {
         let ArchivedShape::Path { points, name } = &got.shapes[2] else {
             panic!("another shape");
         };
-        assert_eq!((points[99].0.to_native(), points[99].1.to_native()), (99, 99 << 32));
-        assert_eq!(name.as_deref(), Some("a name that is too long to stand in place"));
+        assert_eq!(
+            (points[99].0.to_native(), points[99].1.to_native()),
+            (99, 99 << 32)
+        );
+        assert_eq!(
+            name.as_deref(),
+            Some("a name that is too long to stand in place")
+        );
         assert!(matches!(got.shapes[0], ArchivedShape::Empty));
         assert!(got.nothing.is_none());
         assert_eq!(got.size.5, u128::MAX);
@@ -175,8 +182,16 @@ fn what_is_borrowed_arrives_as_it_was_sent() {
                 .await
                 .unwrap();
             assert_eq!((&*got.text, &*got.bytes), (&*text, &*bytes));
-            assert_eq!((got.point.0.to_native(), got.point.1.to_native()), (-1, i64::MIN));
-            assert!(got.words.iter().map(|word| &**word).eq(["text", "borrowed"]));
+            assert_eq!(
+                (got.point.0.to_native(), got.point.1.to_native()),
+                (-1, i64::MIN)
+            );
+            assert!(
+                got.words
+                    .iter()
+                    .map(|word| &**word)
+                    .eq(["text", "borrowed"])
+            );
             assert_eq!(got.maybe.as_ref().map(|bytes| &**bytes), maybe);
             assert!(matches!(&got.choice, ArchivedChoice::Text(text) if **text == *expected));
         }

@@ -1,11 +1,6 @@
 //! Who holds receive buffers for long costs copies, and starves nobody.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -52,8 +47,7 @@ pub trait Holder {
     async fn release(&self, cx: &Context, request: Request<'_, Unit>) -> Result<Unit, Status>;
     /// Blocks the shard's thread from one wait of the test at the barrier to the next.
     async fn block(&self, cx: &Context, request: Request<'_, Unit>) -> Result<Unit, Status>;
-    async fn want(&self, cx: &Context, request: Request<'_, Wanted>)
-    -> Result<Filled, Status>;
+    async fn want(&self, cx: &Context, request: Request<'_, Wanted>) -> Result<Filled, Status>;
     async fn pass<'a>(
         &self,
         cx: &Context,

@@ -102,7 +102,9 @@ impl SessionError {
     /// The status that tells the peer, in a GOAWAY.
     pub fn status(&self) -> Status {
         let code = match self {
-            Self::FrameTooLong { .. } | Self::NoMemory { .. } | Self::SlotBeyondLimit { .. } => Code::ResourceExhausted,
+            Self::FrameTooLong { .. } | Self::NoMemory { .. } | Self::SlotBeyondLimit { .. } => {
+                Code::ResourceExhausted
+            }
             Self::LayoutMismatch { .. } | Self::Hello(HelloError::Version { .. }) => {
                 Code::FailedPrecondition
             }

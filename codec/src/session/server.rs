@@ -205,10 +205,12 @@ impl ServerSession {
         let kind = header.kind;
         match (kind, self.state) {
             (Kind::Hello, State::New) => self.open(header, body),
-            (Kind::Hello, State::Refused | State::Open | State::Closed) => Err(SessionError::Unexpected {
-                kind,
-                why: "a connection has one HELLO",
-            }),
+            (Kind::Hello, State::Refused | State::Open | State::Closed) => {
+                Err(SessionError::Unexpected {
+                    kind,
+                    why: "a connection has one HELLO",
+                })
+            }
             (_, State::PeerLeft) => Err(SessionError::Unexpected {
                 kind,
                 why: "the peer has said GOAWAY",

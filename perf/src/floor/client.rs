@@ -62,7 +62,10 @@ struct Connection {
 /// Runs a client thread: connects, keeps frames in flight until the window closes, and gives its
 /// figures.
 pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
-    cores::pin(thread.core).map_err(|source| Failure::Pin { core: thread.core, source })?;
+    cores::pin(thread.core).map_err(|source| Failure::Pin {
+        core: thread.core,
+        source,
+    })?;
     let mut client = Client::connect(thread)?;
     let window = thread.gate.pass()?;
     client.begin(thread.workload.depth as usize);
@@ -86,7 +89,11 @@ pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
 }
 
 fn io_failure(source: io::Error) -> Failure {
-    Failure::Io { target: Target::Floor, side: "client", source }
+    Failure::Io {
+        target: Target::Floor,
+        side: "client",
+        source,
+    }
 }
 
 impl Client {
@@ -94,7 +101,8 @@ impl Client {
         let frame_len = thread.workload.frame_len();
         let turns = Turns::new(thread.spin)?;
         let is_large = frame_len > turns.ring.pool().buffer_len();
-        let at_once = (SEND_BUFFER_MAX_DEFAULT / frame_len).clamp(1, thread.workload.depth as usize);
+        let at_once =
+            (SEND_BUFFER_MAX_DEFAULT / frame_len).clamp(1, thread.workload.depth as usize);
         let frame = frame(frame_len);
         let mut connections = Vec::new();
         for _ in 0..thread.connections {
@@ -168,7 +176,9 @@ impl Client {
     fn handle(&mut self, completion: Completion, now: Instant) -> io::Result<()> {
         let Completion { token, event, .. } = completion;
         let index = token as usize;
-        let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(index) else {
+            return Ok(());
+        };
         match event {
             Event::Received { result, more } => {
                 match result {
@@ -201,12 +211,18 @@ impl Client {
                 whole.receive(&mut self.turns.ring, &connection.socket, token, buffer);
                 self.complete(index, usize::from(is_complete), now);
             }
-            Event::Sent { result, bytes, from } => {
+            Event::Sent {
+                result,
+                bytes,
+                from,
+            } => {
                 let sent = result?;
                 self.counters.bytes_sent += sent as u64;
                 if from + sent < bytes.len() {
                     self.counters.sends += 1;
-                    self.turns.ring.send(&connection.socket, token, bytes, from + sent);
+                    self.turns
+                        .ring
+                        .send(&connection.socket, token, bytes, from + sent);
                     return Ok(());
                 }
                 connection.frames = Some(bytes);
@@ -231,7 +247,9 @@ impl Client {
         }
         connection.owed += frames;
         while frames > 0 {
-            let Some((sent, in_flight)) = connection.bursts.front_mut() else { return };
+            let Some((sent, in_flight)) = connection.bursts.front_mut() else {
+                return;
+            };
             let arrived = frames.min(*in_flight);
             for _ in 0..arrived {
                 self.latencies.record(now - *sent);
@@ -249,13 +267,17 @@ impl Client {
     fn send_owed(&mut self, now: Instant) {
         for index in self.dirty.drain(..) {
             let connection = &mut self.connections[index];
-            let Some(frames) = connection.frames.take() else { continue };
+            let Some(frames) = connection.frames.take() else {
+                continue;
+            };
             let count = connection.owed.min(frames.len() / self.frame_len);
             connection.owed -= count;
             connection.bursts.push_back((now, count));
             let from = frames.len() - count * self.frame_len;
             self.counters.sends += 1;
-            self.turns.ring.send(&connection.socket, index as u64, frames, from);
+            self.turns
+                .ring
+                .send(&connection.socket, index as u64, frames, from);
         }
     }
 

@@ -10,6 +10,7 @@
 
 pub(crate) mod client;
 pub(crate) mod server;
+mod shard;
 
 use std::{
     hint, io, mem,
@@ -34,7 +35,11 @@ struct Turns {
 
 impl Turns {
     fn new(spin: Duration) -> Result<Self, RingError> {
-        Ok(Self { ring: Ring::new(&RingConfig::default())?, spin, parks: 0 })
+        Ok(Self {
+            ring: Ring::new(&RingConfig::default())?,
+            spin,
+            parks: 0,
+        })
     }
 
     /// Submits, looks for completions for as long as is to be spun, then sleeps until there are
@@ -70,7 +75,11 @@ struct Whole {
 
 impl Whole {
     fn new(frame_len: usize, start: usize) -> Self {
-        Self { frame_len, start, filled: start }
+        Self {
+            frame_len,
+            start,
+            filled: start,
+        }
     }
 
     /// Receives the rest of the frame; what is there of it, or with luck all.

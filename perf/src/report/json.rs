@@ -82,7 +82,9 @@ impl Serialize for SideCounters {
 
 impl RunObject {
     fn new(run: &Run) -> Self {
-        let Run { target, workload, .. } = *run;
+        let Run {
+            target, workload, ..
+        } = *run;
         let side = |counters| SideCounters { target, counters };
         Self {
             target,
@@ -95,15 +97,22 @@ impl RunObject {
             latency_ns: run.latency_ns,
             server_cpu_ns_per_call: run.server_cpu_ns_per_call.map(rounded),
             client_cpu_ns_per_call: rounded(run.client_cpu_ns_per_call),
-            counters: Counters { server: run.server.map(side), client: side(run.client) },
+            counters: Counters {
+                server: run.server.map(side),
+                client: side(run.client),
+            },
         }
     }
 }
 
-/// The report as a document of one line, ended by a newline.
+/// The report as a document, ended by a newline.
 pub(super) fn json(report: &Report) -> String {
     let runs = report.runs.iter().map(RunObject::new).collect();
-    let document = Document { schema: SCHEMA, host: &report.host, runs };
+    let document = Document {
+        schema: SCHEMA,
+        host: &report.host,
+        runs,
+    };
     // Neither keys that are no strings nor a writer that fails are in it.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text + "\n"
@@ -112,4 +121,101 @@ pub(super) fn json(report: &Report) -> String {
 /// A figure without the digits that it does not have.
 fn rounded(figure: f64) -> f64 {
     (figure * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::report::{Report, sample};
+
+    fn floor() -> Report {
+        let runs = vec![sample::run(Target::Floor, 8, 41.84, 12_100.0)];
+        Report::new(sample::host(), sample::conditions(), &[runs])
+    }
+
+    /// Who reads the JSON relies on every key of this.
+    #[test]
+    fn the_schema_is_as_published() {
+        let side = r#"{
+          "bytes_received": 96000,
+          "bytes_sent": 0,
+          "buffers_exhausted": 0,
+          "cq_overflows": 0,
+          "enters": 250,
+          "sends": 1000,
+          "parks": 0,
+          "connections_accepted": 0,
+          "connections_closed": 0,
+          "accept_errors": 0,
+          "cpu_ns": 0
+        }"#;
+        let expected = r#"{
+  "schema": 1,
+  "host": {
+    "kernel": "Linux 6.18.44",
+    "cpu": "AMD EPYC 9575F",
+    "cores": 2,
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "date": "2026-02-28T23:59:59Z"
+  },
+  "runs": [
+    {
+      "target": "floor",
+      "connections": 8,
+      "depth": 16,
+      "size": 64,
+      "calls": 1000,
+      "errors": 0,
+      "calls_per_s": 19234.6,
+      "latency_ns": {
+        "p50": 50015,
+        "p90": 55001,
+        "p99": 61023,
+        "p999": 812543,
+        "p9999": 1200127,
+        "max": 2000895
+      },
+      "server_cpu_ns_per_call": 41.8,
+      "client_cpu_ns_per_call": 12100.0,
+      "counters": {
+        "server": SIDE,
+        "client": SIDE
+      }
+    }
+  ]
+}
+"#;
+        assert_eq!(json(&floor()), expected.replace("SIDE", side));
+    }
+
+    #[test]
+    fn every_counter_of_ringcall_is_there() {
+        let report = sample::report();
+        let document: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
+        let counters = &document["runs"][1]["counters"]["client"];
+        for (name, count) in ShardCounters::default().plus(&report.runs[1].client).iter() {
+            assert_eq!(counters[name], count, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_floor_counts_nothing_that_is_not_there() {
+        let known: Vec<_> = ShardCounters::default()
+            .iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert!(FLOOR_COUNTS.iter().all(|name| known.contains(name)));
+    }
+
+    #[test]
+    fn what_a_server_elsewhere_counts_is_null() {
+        let mut report = floor();
+        report.runs[0].server = None;
+        report.runs[0].server_cpu_ns_per_call = None;
+        let document: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
+        assert!(document["runs"][0]["server_cpu_ns_per_call"].is_null());
+        assert!(document["runs"][0]["counters"]["server"].is_null());
+    }
 }

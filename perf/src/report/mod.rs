@@ -1,6 +1,8 @@
 //! Results: what was measured and under which conditions, as a table and as JSON.
 
 mod json;
+#[cfg(test)]
+mod sample;
 mod table;
 
 use std::{
@@ -52,13 +54,21 @@ impl Report {
         let count = repeats.first().map_or(0, Vec::len);
         let (mut runs, mut ratios) = (Vec::new(), Vec::new());
         for index in 0..count {
-            let same: Vec<&Run> = repeats.iter().filter_map(|repeat| repeat.get(index)).collect();
+            let same: Vec<&Run> = repeats
+                .iter()
+                .filter_map(|repeat| repeat.get(index))
+                .collect();
             if let Some(run) = Run::of_repeats(&same) {
                 ratios.push(ratios_of(&run, index, repeats));
                 runs.push(run);
             }
         }
-        Self { host, conditions, runs, ratios }
+        Self {
+            host,
+            conditions,
+            runs,
+            ratios,
+        }
     }
 }
 
@@ -69,13 +79,16 @@ fn ratios_of(run: &Run, index: usize, repeats: &[Vec<Run>]) -> Option<Ratios> {
         return None;
     }
     let is_floor = |other: &&Run| other.target == Target::Floor && other.workload == run.workload;
-    let pairs = repeats.iter().map(|repeat| Some((repeat.get(index)?, repeat.iter().find(is_floor)?)));
+    let pairs = repeats
+        .iter()
+        .map(|repeat| Some((repeat.get(index)?, repeat.iter().find(is_floor)?)));
     let pairs: Vec<(&Run, &Run)> = pairs.collect::<Option<_>>()?;
-    let server = pairs.iter().map(|(run, floor)| {
-        Some(run.server_cpu_ns_per_call? / floor.server_cpu_ns_per_call?)
-    });
-    let client =
-        pairs.iter().map(|(run, floor)| run.client_cpu_ns_per_call / floor.client_cpu_ns_per_call);
+    let server = pairs
+        .iter()
+        .map(|(run, floor)| Some(run.server_cpu_ns_per_call? / floor.server_cpu_ns_per_call?));
+    let client = pairs
+        .iter()
+        .map(|(run, floor)| run.client_cpu_ns_per_call / floor.client_cpu_ns_per_call);
     Some(Ratios {
         server: server.collect::<Option<Vec<f64>>>().map(median),
         client: median(client.collect()),
@@ -105,7 +118,10 @@ impl ReportSink {
             Some(path) if path == Path::new("-") => Ok(Self::Json),
             Some(path) => JsonFile::open(path)
                 .map(Self::TableAndFile)
-                .map_err(|source| Failure::Json { path: path.to_owned(), source }),
+                .map_err(|source| Failure::Json {
+                    path: path.to_owned(),
+                    source,
+                }),
         }
     }
 
@@ -116,7 +132,8 @@ impl ReportSink {
             Self::TableAndFile(file) => {
                 print(&table::table(report))?;
                 let path = file.path.clone();
-                file.write(&json::json(report)).map_err(|source| Failure::Json { path, source })
+                file.write(&json::json(report))
+                    .map_err(|source| Failure::Json { path, source })
             }
         }
     }
@@ -125,8 +142,16 @@ impl ReportSink {
 impl JsonFile {
     fn open(path: &Path) -> io::Result<Self> {
         let is_new = !path.exists();
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { file, path: path.to_owned(), is_new })
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            is_new,
+        })
     }
 
     fn write(mut self, json: &str) -> io::Result<()> {
@@ -151,8 +176,68 @@ impl Drop for JsonFile {
 /// Prints to standard output. Whoever closed it, as `head` does, wants no more.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn ratios_are_of_the_same_workload_and_repeat() {
+        let run = |target, server, client| sample::run(target, 1, server, client);
+        let repeats: Vec<Vec<Run>> = [(100.0, 110.0), (200.0, 300.0), (100.0, 130.0)]
+            .map(|(floor, ringcall)| {
+                vec![
+                    run(Target::Floor, floor, floor),
+                    run(Target::Ringcall, ringcall, 2.0 * ringcall),
+                ]
+            })
+            .into();
+        let report = Report::new(sample::host(), sample::conditions(), &repeats);
+        assert_eq!(report.ratios[0], None);
+        let ratios = report.ratios[1].unwrap();
+        assert_eq!(ratios.server, Some(1.3));
+        assert_eq!(ratios.client, 2.6);
+        assert_eq!(report.runs[1].server_cpu_ns_per_call, Some(130.0));
+    }
+
+    #[test]
+    fn without_a_floor_there_are_no_ratios() {
+        let floor_of_another = sample::run(Target::Floor, 8, 1.0, 1.0);
+        let runs = vec![floor_of_another, sample::run(Target::Ringcall, 1, 1.0, 1.0)];
+        let report = Report::new(sample::host(), sample::conditions(), &[runs]);
+        assert_eq!(report.ratios, [None, None]);
+    }
+
+    #[test]
+    fn a_new_file_without_a_report_is_removed_and_an_old_one_kept() {
+        let path = std::env::temp_dir().join(format!("ringcall-perf-{}.json", std::process::id()));
+        drop(ReportSink::open(Some(&path)).unwrap());
+        assert!(!path.exists());
+        fs::write(&path, "{}").unwrap();
+        drop(ReportSink::open(Some(&path)).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_refused_at_once() {
+        let failure = ReportSink::open(Some(Path::new("/nowhere/at/all.json")))
+            .err()
+            .unwrap();
+        assert!(
+            failure
+                .to_string()
+                .starts_with("cannot write /nowhere/at/all.json: No such")
+        );
     }
 }

@@ -40,10 +40,21 @@ pub(super) fn table(report: &Report) -> String {
 
 fn header(report: &Report) -> String {
     let host = &report.host;
-    let Conditions { server, client, duration, warmup, spin, repeat, warnings } =
-        &report.conditions;
+    let Conditions {
+        server,
+        client,
+        duration,
+        warmup,
+        spin,
+        repeat,
+        warnings,
+    } = &report.conditions;
     let short = host.commit.get(..12).unwrap_or(&host.commit);
-    let dirty = if host.commit.ends_with("-dirty") { ", changed" } else { "" };
+    let dirty = if host.commit.ends_with("-dirty") {
+        ", changed"
+    } else {
+        ""
+    };
     let times = match repeat {
         1 => String::new(),
         times => format!(", {times} times interleaved, medians"),
@@ -70,17 +81,32 @@ fn header(report: &Report) -> String {
 
 fn figures(report: &Report) -> Table {
     let mut table = Table::new(&[
-        "workload", "target", "calls/s", "server/call", "ratio", "client/call", "ratio", "p50",
-        "p99", "p99.9", "max",
+        "workload",
+        "target",
+        "calls/s",
+        "server/call",
+        "ratio",
+        "client/call",
+        "ratio",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
     ]);
     let mut last = None;
     for (run, ratios) in report.runs.iter().zip(&report.ratios) {
         table.rows.push(vec![
-            if last == Some(run.workload) { String::new() } else { run.workload.to_string() },
+            if last == Some(run.workload) {
+                String::new()
+            } else {
+                run.workload.to_string()
+            },
             run.target.to_string(),
             si(run.calls_per_s),
             run.server_cpu_ns_per_call.map_or_else(dash, time),
-            ratios.and_then(|ratios| ratios.server).map_or_else(String::new, ratio),
+            ratios
+                .and_then(|ratios| ratios.server)
+                .map_or_else(String::new, ratio),
             time(run.client_cpu_ns_per_call),
             ratios.map_or_else(String::new, |Ratios { client, .. }| ratio(client)),
             time(run.latency_ns.p50 as f64),
@@ -114,10 +140,24 @@ fn legend(report: &Report) -> String {
 /// What was counted of copies and syscalls, for each side of each run of ringcall.
 fn counted(report: &Report) -> Table {
     let mut table = Table::new(&[
-        "workload", "side", "in place", "straddle", "misaligned", "pressure", "large", "exhausted",
-        "copied", "encoded", "sends", "enters",
+        "workload",
+        "side",
+        "in place",
+        "straddle",
+        "misaligned",
+        "pressure",
+        "large",
+        "exhausted",
+        "copied",
+        "encoded",
+        "sends",
+        "enters",
     ]);
-    for run in report.runs.iter().filter(|run| run.target == Target::Ringcall) {
+    for run in report
+        .runs
+        .iter()
+        .filter(|run| run.target == Target::Ringcall)
+    {
         let sides = [("server", run.server), ("client", Some(run.client))];
         let mut workload = run.workload.to_string();
         for (side, counters) in sides {
@@ -153,7 +193,9 @@ fn counted_row(run: &Run, counters: &ShardCounters) -> Vec<String> {
 
 impl Table {
     fn new(heading: &[&str]) -> Self {
-        Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
+        Self {
+            rows: vec![heading.iter().map(ToString::to_string).collect()],
+        }
     }
 }
 
@@ -162,7 +204,13 @@ impl std::fmt::Display for Table {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |text: &String| text.chars().count();
         let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(width).max())
+            .map(|column| {
+                self.rows
+                    .iter()
+                    .filter_map(|row| row.get(column))
+                    .map(width)
+                    .max()
+            })
             .map(Option::unwrap_or_default)
             .collect();
         for row in &self.rows {
@@ -238,3 +286,88 @@ fn short(number: f64) -> String {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn figures_stand_under_each_other() {
+        let expected = [
+            "workload    target    calls/s  server/call  ratio  client/call  ratio      p50      \
+             p99   p99.9      max",
+            "1×16 64 B   floor      19.2 k      12.3 µs             12.1 µs         50.0 µs  \
+             61.0 µs  813 µs  2.00 ms",
+            "            ringcall   19.2 k      12.9 µs  1.05×      54.1 ns  0.00×  50.0 µs  \
+             61.0 µs  813 µs  2.00 ms",
+            "64×16 64 B  ringcall   19.2 k       315 ns              450 ns         50.0 µs  \
+             61.0 µs  813 µs  2.00 ms",
+        ];
+        let figures = figures(&sample::report()).to_string();
+        assert_eq!(figures.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_whole_fits_a_terminal() {
+        for line in table(&sample::report()).lines() {
+            assert!(line.chars().count() <= 120, "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+
+    #[test]
+    fn the_header_says_what_was_measured() {
+        let mut report = sample::report();
+        report.host.commit.push_str("-dirty");
+        report
+            .conditions
+            .warnings
+            .push("a core is shared".to_owned());
+        report.conditions.repeat = 5;
+        assert_eq!(
+            header(&report),
+            "sample · Linux 6.18.44 · AMD EPYC 9575F, 2 cores\n\
+             2026-02-28T23:59:59Z · commit 0123456789ab, changed\n\
+             server on core 1, over loopback · client on core 0 · closed loop · no spinning\n\
+             3s measured after 1s, 5 times interleaved, medians\n\
+             ! a core is shared\n"
+        );
+    }
+
+    #[test]
+    fn what_ringcall_counted_is_there_and_of_the_floor_nothing() {
+        let text = table(&sample::report());
+        let counted: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("server    ") || line.contains("client    "))
+            .collect();
+        assert_eq!(counted.len(), 4, "{text}");
+        assert!(counted[0].contains("99.0 %"), "{text}");
+    }
+
+    #[test]
+    fn numbers_have_three_digits_and_a_unit() {
+        assert_eq!(si(7.0), "7.00");
+        assert_eq!(si(812.4), "812");
+        assert_eq!(si(999.6), "1.00 k");
+        assert_eq!(si(5_312_345.0), "5.31 M");
+        assert_eq!(time(54.06), "54.1 ns");
+        assert_eq!(time(999.7), "1.00 µs");
+        assert_eq!(time(99_960.0), "100 µs");
+        assert_eq!(time(1_200_000.0), "1.20 ms");
+        assert_eq!(time(2.5e9), "2.50 s");
+    }
+
+    #[test]
+    fn some_is_never_shown_as_none_nor_nearly_all_as_all() {
+        assert_eq!(percent(0.0), "0 %");
+        assert_eq!(percent(1e-6), "<0.1 %");
+        assert_eq!(percent(0.9999), ">99.9 %");
+        assert_eq!(percent(1.0), "100 %");
+        assert_eq!(short(0.0), "0");
+        assert_eq!(short(0.001), "<0.01");
+        assert_eq!(short(1.016), "1.02");
+    }
+}

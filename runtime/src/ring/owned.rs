@@ -90,7 +90,11 @@ impl OwnedPool {
         // SAFETY: the memory is initialised. The one who could write it is the `OwnedBuffer`, the
         // block's only holder until it gives up writing with `share`.
         let buffer = unsafe { SharedBuffer::new(Rc::clone(&block)) };
-        Ok(OwnedBuffer { start: block.start(), len: block.len(), buffer })
+        Ok(OwnedBuffer {
+            start: block.start(),
+            len: block.len(),
+            buffer,
+        })
     }
 
     /// Capacity of all buffers that are in use, in bytes.

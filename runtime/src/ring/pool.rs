@@ -104,7 +104,10 @@ impl Pool {
         // SAFETY: the kernel has completed its writing with the completion that names the buffer,
         // and writes it again only after `give`, which follows the block's going home.
         let buffer = unsafe { SharedBuffer::new(block) };
-        Some(Filled { buffer, len: len.min(self.buffer_len) })
+        Some(Filled {
+            buffer,
+            len: len.min(self.buffer_len),
+        })
     }
 
     /// Takes a buffer back that nobody reads any more, and gives it to the kernel.

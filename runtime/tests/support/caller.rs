@@ -5,8 +5,7 @@ use std::{io::Write, net::SocketAddr};
 use ringcall::{
     Message,
     rkyv::{
-        Serialize, api::high::HighSerializer, rancor, ser::allocator::ArenaHandle,
-        util::AlignedVec,
+        Serialize, api::high::HighSerializer, rancor, ser::allocator::ArenaHandle, util::AlignedVec,
     },
 };
 use ringcall_codec::access;

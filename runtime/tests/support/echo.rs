@@ -1,11 +1,6 @@
 //! A service with a method for each way that a call can go, and a server of it on one shard.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::poll_fn,
-    sync::atomic::{AtomicUsize, Ordering},
-    task::{Poll, Waker},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringcall::{
     Field, Message, ShardConfig, SocketConfig,
@@ -14,7 +9,7 @@ use ringcall::{
     rkyv::{self, Archive, Serialize},
 };
 
-use super::server::usable_cores;
+use super::{event::Gate, server::usable_cores};
 
 /// A number and bytes.
 #[ringcall::message]
@@ -145,8 +140,7 @@ pub(crate) struct View<'a> {
 
 #[derive(Default)]
 pub(crate) struct Service {
-    released: Cell<u64>,
-    held: RefCell<Vec<Waker>>,
+    held: Gate,
 }
 
 impl Echo for Service {
@@ -162,21 +156,12 @@ impl Echo for Service {
     }
 
     async fn hold(&self, _: &Context, request: Request<'_, Blob>) -> Result<Digest, Status> {
-        let released = self.released.get();
-        poll_fn(|cx| {
-            if self.released.get() != released {
-                return Poll::Ready(());
-            }
-            self.held.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        self.held.wait().await;
         Ok(digest_of(request.id.into(), &request.bytes))
     }
 
     async fn release(&self, _: &Context, _: Request<'_, Nothing>) -> Result<Nothing, Status> {
-        self.released.set(self.released.get() + 1);
-        self.held.take().into_iter().for_each(Waker::wake);
+        self.held.open();
         Ok(Nothing)
     }
 

@@ -95,7 +95,9 @@ impl Host {
         // The connection is open until the peer closes it, too.
         self.is_unharmed();
         peer.finish();
-        until("the connection is closed", || since().connections_closed == 1);
+        until("the connection is closed", || {
+            since().connections_closed == 1
+        });
         assert_eq!(since().protocol_errors, 1);
         self.is_unharmed();
     }

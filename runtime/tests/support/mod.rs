@@ -9,4 +9,5 @@ pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod tcp;
 pub(crate) mod wait;

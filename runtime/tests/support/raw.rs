@@ -129,7 +129,12 @@ pub(crate) fn hello() -> Frame {
     hello_with(&[])
 }
 
-pub(crate) fn hello_of(frame_len: u32, calls: u32, shard: (u16, u16), methods: &[MethodInfo]) -> Frame {
+pub(crate) fn hello_of(
+    frame_len: u32,
+    calls: u32,
+    shard: (u16, u16),
+    methods: &[MethodInfo],
+) -> Frame {
     let mut methods = methods.to_vec();
     methods.sort_by_key(|method| method.id);
     let mut body = vec![0; 8];

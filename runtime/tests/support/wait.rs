@@ -71,5 +71,8 @@ pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<
         }
     })
     .await;
-    pending.into_iter().filter_map(|(_, output)| output).collect()
+    pending
+        .into_iter()
+        .filter_map(|(_, output)| output)
+        .collect()
 }
