@@ -17,11 +17,7 @@ use crate::{
 ///
 /// Without a command it runs `bench`.
 #[derive(Debug, Parser)]
-#[command(
-    name = "ringcall-perf",
-    version,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "ringcall-perf", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -132,20 +128,12 @@ pub(crate) struct RunArgs {
 impl WorkloadArgs {
     /// The workloads that are asked for.
     pub(crate) fn workloads(&self) -> Vec<Workload> {
-        let Self {
-            connections,
-            depth,
-            size,
-        } = *self;
+        let Self { connections, depth, size } = *self;
         if connections.is_none() && depth.is_none() && size.is_none() {
             return Workload::STANDARD.to_vec();
         }
         let connections = connections.unwrap_or(64);
-        vec![Workload {
-            connections,
-            depth: depth.unwrap_or(1),
-            size: size.unwrap_or(64),
-        }]
+        vec![Workload { connections, depth: depth.unwrap_or(1), size: size.unwrap_or(64) }]
     }
 }
 
@@ -171,11 +159,7 @@ mod tests {
         let cli = parsed(&["--depth", "2", "--target", "floor"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.bench.target, [Target::Floor]);
-        let workload = Workload {
-            connections: 64,
-            depth: 2,
-            size: 64,
-        };
+        let workload = Workload { connections: 64, depth: 2, size: 64 };
         assert_eq!(cli.bench.workload.workloads(), [workload]);
     }
 

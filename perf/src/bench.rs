@@ -45,18 +45,11 @@ enum Side {
 /// Measures server and client in this process, over loopback.
 pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let available = cores::available()?;
-    let cores = cores::of_bench(
-        &available,
-        args.server_cores.as_ref(),
-        args.run.client_cores.as_ref(),
-    )?;
+    let cores =
+        cores::of_bench(&available, args.server_cores.as_ref(), args.run.client_cores.as_ref())?;
     let mut warnings = build_warnings();
     if cores.are_shared() {
-        let why = if available.len() < 2 {
-            "there is only one core"
-        } else {
-            "a core is shared"
-        };
+        let why = if available.len() < 2 { "there is only one core" } else { "a core is shared" };
         warnings.push(format!(
             "{why}: server and client take its time from each other, and latencies say little"
         ));
@@ -99,39 +92,21 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
 }
 
 fn load_plan(args: &RunArgs, cores: CoreList) -> LoadPlan {
-    let RunArgs {
-        spin,
-        warmup,
-        duration,
-        ..
-    } = *args;
-    LoadPlan {
-        cores,
-        spin,
-        warmup,
-        duration,
-    }
+    let RunArgs { spin, warmup, duration, .. } = *args;
+    LoadPlan { cores, spin, warmup, duration }
 }
 
 /// What is to be known of the figures before they are read.
 fn build_warnings() -> Vec<String> {
     let debug = "this is a debug build: its figures mean nothing; run it with --release";
-    if cfg!(debug_assertions) {
-        vec![debug.to_owned()]
-    } else {
-        Vec::new()
-    }
+    if cfg!(debug_assertions) { vec![debug.to_owned()] } else { Vec::new() }
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     let found = address.to_socket_addrs();
-    let mut found = found.map_err(|source| Failure::Resolve {
-        address: address.to_owned(),
-        source,
-    })?;
-    found
-        .next()
-        .ok_or_else(|| Failure::NoAddress(address.to_owned()))
+    let mut found =
+        found.map_err(|source| Failure::Resolve { address: address.to_owned(), source })?;
+    found.next().ok_or_else(|| Failure::NoAddress(address.to_owned()))
 }
 
 fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure> {
@@ -154,10 +129,7 @@ fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure>
     sink.write(&report)?;
     let errors: u64 = report.runs.iter().map(|run| run.errors).sum();
     match report.runs.iter().find_map(|run| run.first_error.clone()) {
-        Some(first) if errors > 0 => Err(Failure::CallsFailed {
-            count: errors,
-            first,
-        }),
+        Some(first) if errors > 0 => Err(Failure::CallsFailed { count: errors, first }),
         _ => Ok(()),
     }
 }
@@ -175,12 +147,7 @@ fn measure(plan: &Plan, interrupt: &Interrupt) -> Result<Vec<Vec<Run>>, Failure>
                     1 => format!("{workload} {target}"),
                     _ => format!("{workload} {target}, {of}"),
                 });
-                runs.push(measure_one(
-                    plan,
-                    *workload,
-                    *target,
-                    (interrupt, &progress),
-                )?);
+                runs.push(measure_one(plan, *workload, *target, (interrupt, &progress))?);
             }
         }
         repeats.push(runs);

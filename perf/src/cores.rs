@@ -16,19 +16,14 @@ pub(crate) struct Cores {
 impl Cores {
     /// Whether a core has threads of both sides: then they take its time from each other.
     pub(crate) fn are_shared(&self) -> bool {
-        self.server
-            .0
-            .iter()
-            .any(|core| self.client.0.contains(core))
+        self.server.0.iter().any(|core| self.client.0.contains(core))
     }
 }
 
 /// The cores that this process may use, in order.
 pub(crate) fn available() -> Result<Vec<usize>, Failure> {
     let allowed = sched_getaffinity(None).map_err(|errno| Failure::Cores(errno.into()))?;
-    Ok((0..CpuSet::MAX_CPU)
-        .filter(|core| allowed.is_set(*core))
-        .collect())
+    Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
 }
 
 /// The cores of a bench: the client on the first there is and the server on the second, unless
@@ -86,10 +81,7 @@ fn check(available: &[usize], named: &CoreList) -> Result<CoreList, Failure> {
         None => Ok(named.clone()),
         Some(core) => {
             let available = CoreList(available.to_vec()).to_string();
-            Err(Failure::NoSuchCore {
-                core: *core,
-                available,
-            })
+            Err(Failure::NoSuchCore { core: *core, available })
         }
     }
 }
@@ -107,34 +99,16 @@ mod tests {
     #[test]
     fn each_side_has_a_core_of_its_own_where_there_are_two() {
         let cores = of_bench(&[0, 1, 2], None, None).unwrap();
-        assert_eq!(
-            cores,
-            Cores {
-                server: list(&[1]),
-                client: list(&[0])
-            }
-        );
+        assert_eq!(cores, Cores { server: list(&[1]), client: list(&[0]) });
         assert!(!cores.are_shared());
         let cores = of_bench(&[4, 6], None, None).unwrap();
-        assert_eq!(
-            cores,
-            Cores {
-                server: list(&[6]),
-                client: list(&[4])
-            }
-        );
+        assert_eq!(cores, Cores { server: list(&[6]), client: list(&[4]) });
     }
 
     #[test]
     fn both_sides_share_the_only_core() {
         let cores = of_bench(&[0], None, None).unwrap();
-        assert_eq!(
-            cores,
-            Cores {
-                server: list(&[0]),
-                client: list(&[0])
-            }
-        );
+        assert_eq!(cores, Cores { server: list(&[0]), client: list(&[0]) });
         assert!(cores.are_shared());
     }
 

@@ -24,36 +24,23 @@ pub(crate) enum Failure {
     #[error("{0} stands for no address")]
     NoAddress(String),
     #[error("cannot listen on {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     #[error("the server cannot start: {0}")]
     Serve(#[from] ServeError),
     #[error("{0}")]
     Connect(#[from] ConnectError),
     #[error("cannot connect to {address}: {source}")]
-    FloorConnect {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    FloorConnect { address: SocketAddr, source: io::Error },
     #[error(
         "{address} does not echo ({source}); is `ringcall-perf serve --target floor` running there?"
     )]
-    NoEcho {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    NoEcho { address: SocketAddr, source: io::Error },
     #[error("{0}")]
     Shard(#[from] ShardError),
     #[error("{0}")]
     Ring(#[from] RingError),
     #[error("a thread of the {target} {side} failed: {source}")]
-    Io {
-        target: Target,
-        side: &'static str,
-        source: io::Error,
-    },
+    Io { target: Target, side: &'static str, source: io::Error },
     #[error("a thread of the {target} {side} panicked")]
     Panicked { target: Target, side: &'static str },
     #[error("the {target} server does not answer")]

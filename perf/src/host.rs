@@ -29,17 +29,12 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn describe() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             name: name(),
             kernel: kernel(),
             cpu: cpu_model(&cpuinfo).unwrap_or_else(|| "unknown".to_owned()),
-            cores: cpuinfo
-                .lines()
-                .filter(|line| line.starts_with("processor"))
-                .count(),
+            cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             commit: commit().unwrap_or_else(|| "unknown".to_owned()),
             date: iso_date(since_epoch.as_secs()),
         }
@@ -51,36 +46,22 @@ impl Host {
 pub(crate) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, connecting fails and says so.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() {
-        "unknown".to_owned()
-    } else {
-        name.trim().to_owned()
-    }
+    if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
 }
 
 fn kernel() -> String {
     let read = |file| fs::read_to_string(format!("/proc/sys/kernel/{file}")).unwrap_or_default();
-    format!("{} {}", read("ostype").trim(), read("osrelease").trim())
-        .trim()
-        .to_owned()
+    format!("{} {}", read("ostype").trim(), read("osrelease").trim()).trim().to_owned()
 }
 
 fn cpu_model(cpuinfo: &str) -> Option<String> {
-    let (_, model) = cpuinfo
-        .lines()
-        .find(|line| line.starts_with("model name"))?
-        .split_once(':')?;
+    let (_, model) =
+        cpuinfo.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
     Some(model.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
@@ -89,23 +70,13 @@ fn cpu_model(cpuinfo: &str) -> Option<String> {
 fn commit() -> Option<String> {
     let git = |args: &[&str]| {
         let mut git = Command::new("git");
-        let output = git
-            .args(["-C", env!("CARGO_MANIFEST_DIR")])
-            .args(args)
-            .output()
-            .ok()?;
-        let text = String::from_utf8(output.stdout)
-            .ok()
-            .filter(|_| output.status.success())?;
+        let output = git.args(["-C", env!("CARGO_MANIFEST_DIR")]).args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
         Some(text.trim().to_owned())
     };
     let hash = git(&["rev-parse", "HEAD"])?;
     let changes = git(&["status", "--porcelain"])?;
-    Some(if changes.is_empty() {
-        hash
-    } else {
-        format!("{hash}-dirty")
-    })
+    Some(if changes.is_empty() { hash } else { format!("{hash}-dirty") })
 }
 
 /// A time as `2026-02-28T23:59:59Z`.
@@ -126,11 +97,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 

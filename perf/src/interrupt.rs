@@ -34,10 +34,6 @@ impl Interrupt {
 
     /// An error once it was asked for the end.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.is_set() {
-            Err(Failure::Interrupted)
-        } else {
-            Ok(())
-        }
+        if self.is_set() { Err(Failure::Interrupted) } else { Ok(()) }
     }
 }

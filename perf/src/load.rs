@@ -73,59 +73,34 @@ pub(crate) fn run(
     let (sender, events) = channel();
     let is_given_up = Arc::<AtomicBool>::default();
     let mut keys = Vec::new();
-    for (core, connections) in plan
-        .cores
-        .0
-        .iter()
-        .zip(workload.connections_by_thread(plan.cores.0.len()))
+    for (core, connections) in
+        plan.cores.0.iter().zip(workload.connections_by_thread(plan.cores.0.len()))
     {
         if connections == 0 {
             continue;
         }
         let (gate, key) = Gate::new(sender.clone(), Arc::clone(&is_given_up));
-        let thread = ClientThread {
-            address,
-            core: *core,
-            spin: plan.spin,
-            workload,
-            connections,
-            gate,
-        };
+        let thread =
+            ClientThread { address, core: *core, spin: plan.spin, workload, connections, gate };
         let sender = sender.clone();
         let body = move || {
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| match target {
                 Target::Ringcall => target::run(&thread),
                 Target::Floor => floor::client::run(&thread),
             }));
-            let outcome = outcome.unwrap_or(Err(Failure::Panicked {
-                target,
-                side: "client",
-            }));
+            let outcome = outcome.unwrap_or(Err(Failure::Panicked { target, side: "client" }));
             // Where nobody listens the run was given up.
             let _ = sender.send(Event::Ended(Box::new(outcome)));
         };
-        let started = thread::Builder::new()
-            .name(format!("client-{core}"))
-            .spawn(body);
-        started.map_err(|source| Failure::Io {
-            target,
-            side: "client",
-            source,
-        })?;
+        let started = thread::Builder::new().name(format!("client-{core}")).spawn(body);
+        started.map_err(|source| Failure::Io { target, side: "client", source })?;
         keys.push(key);
     }
     let (interrupt, progress) = watch;
     let running = keys.len();
     let figures = Vec::new();
-    let mut threads = Threads {
-        target,
-        events,
-        running,
-        figures,
-        is_given_up,
-        interrupt,
-        progress,
-    };
+    let mut threads =
+        Threads { target, events, running, figures, is_given_up, interrupt, progress };
     for _ in 0..running {
         threads.wait_ready()?;
     }
@@ -184,10 +159,9 @@ impl Threads<'_> {
             }
             Ok(Event::Ready) => Ok(Some(Event::Ready)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Failure::Panicked {
-                target: self.target,
-                side: "client",
-            }),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Failure::Panicked { target: self.target, side: "client" })
+            }
         }
     }
 }

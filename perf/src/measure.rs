@@ -69,11 +69,7 @@ pub(crate) struct Run {
 
 impl Latencies {
     pub(crate) fn new() -> Result<Self, Failure> {
-        Ok(Self(Histogram::new_with_bounds(
-            1,
-            LATENCY_MAX_NS,
-            LATENCY_DIGITS,
-        )?))
+        Ok(Self(Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS)?))
     }
 
     /// Records one call.
@@ -135,13 +131,8 @@ impl Run {
         let errors = threads.iter().map(|thread| thread.errors).sum();
         if latencies.calls() == 0 {
             return Err(match first_error {
-                Some(first) => Failure::CallsFailed {
-                    count: errors,
-                    first,
-                },
-                None => Failure::NoCalls {
-                    workload: workload.to_string(),
-                },
+                Some(first) => Failure::CallsFailed { count: errors, first },
+                None => Failure::NoCalls { workload: workload.to_string() },
             });
         }
         Ok(Self {
@@ -168,17 +159,10 @@ impl Run {
         let mid =
             |figure: fn(&Self) -> f64| median(repeats.iter().map(|run| figure(run)).collect());
         let mid_ns = |figure: fn(&Percentiles) -> u64| {
-            median(
-                repeats
-                    .iter()
-                    .map(|run| figure(&run.latency_ns) as f64)
-                    .collect(),
-            ) as u64
+            median(repeats.iter().map(|run| figure(&run.latency_ns) as f64).collect()) as u64
         };
-        let server_cpu: Option<Vec<f64>> = repeats
-            .iter()
-            .map(|run| run.server_cpu_ns_per_call)
-            .collect();
+        let server_cpu: Option<Vec<f64>> =
+            repeats.iter().map(|run| run.server_cpu_ns_per_call).collect();
         let add = |sum: ShardCounters, counters| sum.plus(&counters);
         let server: Option<Vec<ShardCounters>> = repeats.iter().map(|run| run.server).collect();
         Some(Self {
@@ -194,19 +178,12 @@ impl Run {
                 p99: mid_ns(|latency| latency.p99),
                 p999: mid_ns(|latency| latency.p999),
                 p9999: mid_ns(|latency| latency.p9999),
-                max: repeats
-                    .iter()
-                    .map(|run| run.latency_ns.max)
-                    .max()
-                    .unwrap_or(0),
+                max: repeats.iter().map(|run| run.latency_ns.max).max().unwrap_or(0),
             },
             server_cpu_ns_per_call: server_cpu.map(median),
             client_cpu_ns_per_call: mid(|run| run.client_cpu_ns_per_call),
             server: server.map(|all| all.into_iter().fold(ShardCounters::default(), add)),
-            client: repeats
-                .iter()
-                .map(|run| run.client)
-                .fold(ShardCounters::default(), add),
+            client: repeats.iter().map(|run| run.client).fold(ShardCounters::default(), add),
         })
     }
 }
@@ -234,11 +211,7 @@ mod tests {
 
     use super::*;
 
-    const WORKLOAD: Workload = Workload {
-        connections: 1,
-        depth: 1,
-        size: 64,
-    };
+    const WORKLOAD: Workload = Workload { connections: 1, depth: 1, size: 64 };
 
     fn thread(latencies_us: &[u64], elapsed: Duration, cpu_ns: u64) -> ThreadFigures {
         let mut latencies = Latencies::new().unwrap();
@@ -247,13 +220,7 @@ mod tests {
         }
         let mut counters = ShardCounters::default();
         counters.cpu_ns = cpu_ns;
-        ThreadFigures {
-            latencies,
-            errors: 0,
-            first_error: None,
-            elapsed,
-            counters,
-        }
+        ThreadFigures { latencies, errors: 0, first_error: None, elapsed, counters }
     }
 
     #[test]
@@ -264,37 +231,21 @@ mod tests {
         ];
         let mut counters = ShardCounters::default();
         counters.cpu_ns = 16_000;
-        let server = ServerFigures {
-            counters,
-            elapsed: Duration::from_secs(2),
-        };
+        let server = ServerFigures { counters, elapsed: Duration::from_secs(2) };
         let run = Run::of(Target::Floor, WORKLOAD, &threads, Some(server)).unwrap();
         assert_eq!(run.calls, 4);
         assert_eq!(run.calls_per_s, 4.0);
         assert_eq!(run.client_cpu_ns_per_call, 200.0);
         assert_eq!(run.server_cpu_ns_per_call, Some(2000.0));
-        assert!(
-            (29_900..=30_100).contains(&run.latency_ns.max),
-            "{:?}",
-            run.latency_ns
-        );
-        assert!(
-            (9_900..=10_100).contains(&run.latency_ns.p50),
-            "{:?}",
-            run.latency_ns
-        );
+        assert!((29_900..=30_100).contains(&run.latency_ns.max), "{:?}", run.latency_ns);
+        assert!((9_900..=10_100).contains(&run.latency_ns.p50), "{:?}", run.latency_ns);
     }
 
     #[test]
     fn a_run_without_calls_has_no_figures() {
         let idle = [thread(&[], Duration::from_secs(1), 0)];
         let failure = Run::of(Target::Ringcall, WORKLOAD, &idle, None).unwrap_err();
-        assert!(
-            failure
-                .to_string()
-                .contains("no call of 1×1 64 B was answered"),
-            "{failure}"
-        );
+        assert!(failure.to_string().contains("no call of 1×1 64 B was answered"), "{failure}");
     }
 
     #[test]

@@ -65,9 +65,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// A time: `3s`, `1.5s`, `50ms`, `0`.
 pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let wanted = "name a time as `3s`, `50ms` or `20us`";
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds_per_unit = match unit.trim() {
         "ns" => 1e-9,
@@ -79,9 +77,7 @@ pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
         "" => return Err(format!("it has no unit; {wanted}")),
         unit => return Err(format!("{unit:?} is no unit of time; {wanted}")),
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| format!("it has no number; {wanted}"))?;
+    let number: f64 = number.parse().map_err(|_| format!("it has no number; {wanted}"))?;
     match Duration::try_from_secs_f64(number * seconds_per_unit) {
         Ok(duration) if duration <= DURATION_MAX => Ok(duration),
         _ => Err("it is longer than a day".to_owned()),
@@ -98,34 +94,23 @@ pub(crate) fn spin(text: &str) -> Result<Duration, String> {
 
 /// A length in bytes: `64`, `4KiB`, `1MiB`.
 pub(crate) fn size(text: &str) -> Result<u32, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let bytes_per_unit: u64 = match unit.trim() {
         "" | "B" => 1,
         "KiB" | "K" | "k" => 1 << 10,
         "MiB" | "M" => 1 << 20,
         unit => {
-            return Err(format!(
-                "{unit:?} is no unit of bytes; name a size as `64` or `4KiB`"
-            ));
+            return Err(format!("{unit:?} is no unit of bytes; name a size as `64` or `4KiB`"));
         }
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "it is no number of bytes".to_owned())?;
-    match number
-        .checked_mul(bytes_per_unit)
-        .and_then(|bytes| u32::try_from(bytes).ok())
-    {
-        Some(bytes) if bytes < SIZE_MIN => Err(format!(
-            "a body has at least {SIZE_MIN} bytes, the root of its archive"
-        )),
+    let number: u64 = number.parse().map_err(|_| "it is no number of bytes".to_owned())?;
+    match number.checked_mul(bytes_per_unit).and_then(|bytes| u32::try_from(bytes).ok()) {
+        Some(bytes) if bytes < SIZE_MIN => {
+            Err(format!("a body has at least {SIZE_MIN} bytes, the root of its archive"))
+        }
         Some(bytes) if bytes <= SIZE_MAX => Ok(bytes),
-        _ => Err(format!(
-            "a body has at most {SIZE_MAX} bytes: with its header 16 MiB"
-        )),
+        _ => Err(format!("a body has at most {SIZE_MAX} bytes: with its header 16 MiB")),
     }
 }
 
@@ -152,10 +137,7 @@ mod tests {
             ("3-1", "the range 3-1 is upside down"),
             ("1,0-1", "core 1 is named twice"),
             ("1024", "1024 is more than 1023, the highest core"),
-            (
-                "0-99999999999",
-                "99999999999 is more than 1023, the highest core",
-            ),
+            ("0-99999999999", "99999999999 is more than 1023, the highest core"),
         ] {
             assert_eq!(cores(text).unwrap_err(), reason, "{text}");
         }
@@ -186,17 +168,7 @@ mod tests {
         assert_eq!(size("64").unwrap(), 64);
         assert_eq!(size("4KiB").unwrap(), 4096);
         assert_eq!(size("16777184").unwrap(), SIZE_MAX);
-        for text in [
-            "",
-            "0",
-            "7",
-            "-8",
-            "1.5KiB",
-            "8GiB",
-            "16777185",
-            "16MiB",
-            "99999999999999",
-        ] {
+        for text in ["", "0", "7", "-8", "1.5KiB", "8GiB", "16777185", "16MiB", "99999999999999"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -21,10 +21,7 @@ impl Progress {
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        Self {
-            bar,
-            begun: Instant::now(),
-        }
+        Self { bar, begun: Instant::now() }
     }
 
     /// Says what is being run.
@@ -35,8 +32,7 @@ impl Progress {
     /// Moves the bar on. Called some ten times a second.
     pub(crate) fn tick(&self) {
         let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.bar
-            .set_position(milliseconds.min(self.bar.length().unwrap_or(0)));
+        self.bar.set_position(milliseconds.min(self.bar.length().unwrap_or(0)));
     }
 
     /// Takes the bar away.

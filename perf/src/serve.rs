@@ -22,8 +22,6 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let sample = server.sample()?;
     server.stop()?;
     let counted = sample.counters.iter().filter(|(_, count)| *count > 0);
-    let lines: String = counted
-        .map(|(name, count)| format!("{name:<26} {count:>20}\n"))
-        .collect();
+    let lines: String = counted.map(|(name, count)| format!("{name:<26} {count:>20}\n")).collect();
     print(&lines)
 }

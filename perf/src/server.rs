@@ -61,10 +61,7 @@ impl Server {
         };
         let sum = |sum: ShardCounters, shard: &ShardCounters| sum.plus(shard);
         let counters = counters.iter().fold(ShardCounters::default(), sum);
-        Ok(Sample {
-            counters,
-            at: Instant::now(),
-        })
+        Ok(Sample { counters, at: Instant::now() })
     }
 
     /// Stops the server and waits for its end.

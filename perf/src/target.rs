@@ -70,9 +70,7 @@ impl Echo for Mirror {
         _: &Context,
         request: Request<'a, Payload<'a>>,
     ) -> Result<Payload<'a>, Status> {
-        Ok(Payload {
-            bytes: &request.get().bytes,
-        })
+        Ok(Payload { bytes: &request.get().bytes })
     }
 }
 
@@ -118,11 +116,7 @@ async fn load(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
     });
     for client in &clients {
         for _ in 0..thread.workload.depth {
-            ringcall::spawn(call(
-                client.clone(),
-                Rc::clone(&payload),
-                Rc::clone(&shared),
-            ));
+            ringcall::spawn(call(client.clone(), Rc::clone(&payload), Rc::clone(&shared)));
         }
     }
     sleep_until(window.start, thread, &shared).await;
@@ -138,13 +132,7 @@ async fn load(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
     shared.is_over.set(true);
     drain(&shared).await;
     let first_error = shared.first_error.take();
-    Ok(ThreadFigures {
-        latencies,
-        errors,
-        first_error,
-        elapsed,
-        counters,
-    })
+    Ok(ThreadFigures { latencies, errors, first_error, elapsed, counters })
 }
 
 /// Makes one call after the other.
@@ -192,18 +180,11 @@ async fn check_frame_len(
     match client.echo(&Payload { bytes: payload }).await {
         Ok(_) => {}
         Err(status) => {
-            return Err(Failure::CallsFailed {
-                count: 1,
-                first: status.to_string(),
-            });
+            return Err(Failure::CallsFailed { count: 1, first: status.to_string() });
         }
     }
     let found = counters().bytes_encoded - before;
-    if found == wanted as u64 {
-        Ok(())
-    } else {
-        Err(Failure::FrameLen { found, wanted })
-    }
+    if found == wanted as u64 { Ok(()) } else { Err(Failure::FrameLen { found, wanted }) }
 }
 
 /// What this thread's shard has counted, with the thread's CPU time as of now.

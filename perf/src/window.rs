@@ -28,10 +28,7 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn after(warmup: Duration, duration: Duration) -> Self {
         let start = Instant::now() + warmup;
-        Self {
-            start,
-            end: start + duration,
-        }
+        Self { start, end: start + duration }
     }
 }
 
@@ -56,14 +53,7 @@ pub(crate) struct GateKey(Sender<Window>);
 impl Gate {
     pub(crate) fn new(events: Sender<Event>, is_given_up: Arc<AtomicBool>) -> (Self, GateKey) {
         let (key, opens) = channel();
-        (
-            Self {
-                events,
-                opens,
-                is_given_up,
-            },
-            GateKey(key),
-        )
+        (Self { events, opens, is_given_up }, GateKey(key))
     }
 
     /// Says that this thread is ready, and blocks it until all are.

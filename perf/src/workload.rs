@@ -35,36 +35,12 @@ pub(crate) struct Workload {
 impl Workload {
     /// Those that run when none is asked for.
     pub(crate) const STANDARD: [Self; 6] = [
-        Self {
-            connections: 1,
-            depth: 1,
-            size: 64,
-        },
-        Self {
-            connections: 64,
-            depth: 1,
-            size: 64,
-        },
-        Self {
-            connections: 64,
-            depth: 16,
-            size: 64,
-        },
-        Self {
-            connections: 8,
-            depth: 128,
-            size: 64,
-        },
-        Self {
-            connections: 64,
-            depth: 1,
-            size: 4 * 1024,
-        },
-        Self {
-            connections: 8,
-            depth: 1,
-            size: 60 * 1024,
-        },
+        Self { connections: 1, depth: 1, size: 64 },
+        Self { connections: 64, depth: 1, size: 64 },
+        Self { connections: 64, depth: 16, size: 64 },
+        Self { connections: 8, depth: 128, size: 64 },
+        Self { connections: 64, depth: 1, size: 4 * 1024 },
+        Self { connections: 8, depth: 1, size: 60 * 1024 },
     ];
 
     /// Length of a body as it travels: an archive ends with its root, which is aligned to 4 bytes.
@@ -86,17 +62,13 @@ impl Workload {
     pub(crate) fn connections_by_thread(self, threads: usize) -> Vec<u32> {
         let threads = u32::try_from(threads).unwrap_or(u32::MAX).max(1);
         let (each, rest) = (self.connections / threads, self.connections % threads);
-        (0..threads)
-            .map(|thread| each + u32::from(thread < rest))
-            .collect()
+        (0..threads).map(|thread| each + u32::from(thread < rest)).collect()
     }
 }
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            connections, depth, ..
-        } = self;
+        let Self { connections, depth, .. } = self;
         write!(f, "{connections}×{depth} {}", size_text(self.body_len()))
     }
 }
@@ -118,11 +90,7 @@ mod tests {
     use super::*;
 
     fn of_size(size: u32) -> Workload {
-        Workload {
-            connections: 1,
-            depth: 1,
-            size,
-        }
+        Workload { connections: 1, depth: 1, size }
     }
 
     #[test]
@@ -143,10 +111,7 @@ mod tests {
 
     #[test]
     fn connections_are_spread_evenly() {
-        let workload = Workload {
-            connections: 8,
-            ..of_size(64)
-        };
+        let workload = Workload { connections: 8, ..of_size(64) };
         assert_eq!(workload.connections_by_thread(3), [3, 3, 2]);
         assert_eq!(of_size(64).connections_by_thread(3), [1, 0, 0]);
     }

@@ -52,20 +52,11 @@ fn error_of(args: &[&[&str]]) -> String {
     let output = output_of(args);
     assert!(!output.status.success(), "{args:?} succeeded");
     assert!(output.stdout.is_empty(), "{args:?} printed results");
-    stderr_of(&output)
-        .lines()
-        .last()
-        .unwrap_or_default()
-        .to_owned()
+    stderr_of(&output).lines().last().unwrap_or_default().to_owned()
 }
 
 fn keys(value: &Value) -> Vec<&str> {
-    let mut keys: Vec<&str> = value
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     keys
 }
@@ -85,10 +76,7 @@ fn assert_is_run(run: &Value) {
         "target",
     ];
     assert_eq!(keys(run), expected);
-    assert_eq!(
-        keys(&run["latency_ns"]),
-        ["max", "p50", "p90", "p99", "p999", "p9999"]
-    );
+    assert_eq!(keys(&run["latency_ns"]), ["max", "p50", "p90", "p99", "p999", "p9999"]);
     assert_eq!(keys(&run["counters"]), ["client", "server"]);
     assert_eq!(run["errors"], 0);
     assert!(run["calls"].as_u64().unwrap() > 0);
@@ -116,11 +104,7 @@ impl Serve {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut address = String::new();
         stdout.read_line(&mut address).unwrap();
-        Self {
-            child,
-            stdout,
-            address: address.trim().to_owned(),
-        }
+        Self { child, stdout, address: address.trim().to_owned() }
     }
 
     /// Stops it by a signal and gives what it printed after its address.
@@ -151,22 +135,13 @@ fn without_arguments_for_a_command_it_measures_both_targets() {
     let document = json_of(&["--connections", "2", "--depth", "2"]);
     assert_eq!(document["schema"], 1);
     assert_eq!(keys(&document), ["host", "runs", "schema"]);
-    assert_eq!(
-        keys(&document["host"]),
-        ["commit", "cores", "cpu", "date", "kernel"]
-    );
+    assert_eq!(keys(&document["host"]), ["commit", "cores", "cpu", "date", "kernel"]);
     let runs = document["runs"].as_array().unwrap();
-    let targets: Vec<_> = runs
-        .iter()
-        .map(|run| run["target"].as_str().unwrap())
-        .collect();
+    let targets: Vec<_> = runs.iter().map(|run| run["target"].as_str().unwrap()).collect();
     assert_eq!(targets, ["floor", "ringcall"]);
     for run in runs {
         assert_is_run(run);
-        assert_eq!(
-            [&run["connections"], &run["depth"], &run["size"]],
-            [2, 2, 64]
-        );
+        assert_eq!([&run["connections"], &run["depth"], &run["size"]], [2, 2, 64]);
         assert!(run["server_cpu_ns_per_call"].is_f64());
         for side in ["server", "client"] {
             for counter in ["enters", "sends", "bytes_received", "cpu_ns"] {
@@ -183,17 +158,12 @@ fn both_targets_send_as_many_bytes_per_call() {
         let document = json_of(&args);
         for run in document["runs"].as_array().unwrap() {
             assert_is_run(run);
-            let bytes = run["counters"]["client"]["bytes_received"]
-                .as_f64()
-                .unwrap();
+            let bytes = run["counters"]["client"]["bytes_received"].as_f64().unwrap();
             let frame_len = (size.parse::<f64>().unwrap() / 16.0).ceil() * 16.0 + 32.0;
             // Frames that are cut by the beginning or the end of the window.
             let cut = 2.0 * 3.0 * frame_len;
             let expected = run["calls"].as_f64().unwrap() * frame_len;
-            assert!(
-                (bytes - expected).abs() <= cut,
-                "{size}: {bytes} instead of {expected}"
-            );
+            assert!((bytes - expected).abs() <= cut, "{size}: {bytes} instead of {expected}");
         }
     }
 }
@@ -211,35 +181,17 @@ fn repeats_are_reported_as_one_run_each() {
 fn several_threads_a_side_share_the_connections() {
     let cores = thread::available_parallelism().unwrap().get();
     let list = if cores > 1 { "0-1" } else { "0" };
-    let args = [
-        "--connections",
-        "5",
-        "--server-cores",
-        list,
-        "--client-cores",
-        list,
-    ];
+    let args = ["--connections", "5", "--server-cores", list, "--client-cores", list];
     let document = json_of(&args);
-    document["runs"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .for_each(assert_is_run);
+    document["runs"].as_array().unwrap().iter().for_each(assert_is_run);
 }
 
 #[test]
 fn the_table_shows_both_targets_and_what_was_counted() {
     let output = measured(&["--connections", "2", "--spin", "20us"]);
     let table = String::from_utf8(output.stdout).unwrap();
-    for text in [
-        "2×1 64 B",
-        "floor",
-        "ringcall",
-        "ratio",
-        "in place",
-        "commit",
-        "spinning 20µs",
-    ] {
+    for text in ["2×1 64 B", "floor", "ringcall", "ratio", "in place", "commit", "spinning 20µs"]
+    {
         assert!(table.contains(text), "no {text:?} in:\n{table}");
     }
 }
@@ -247,14 +199,7 @@ fn the_table_shows_both_targets_and_what_was_counted() {
 #[test]
 fn json_goes_to_a_file_beside_the_table() {
     let path = std::env::temp_dir().join(format!("ringcall-perf-cli-{}.json", std::process::id()));
-    let args = [
-        "--connections",
-        "1",
-        "--target",
-        "floor",
-        "--json",
-        path.to_str().unwrap(),
-    ];
+    let args = ["--connections", "1", "--target", "floor", "--json", path.to_str().unwrap()];
     // What was there before is longer, and gone afterwards.
     std::fs::write(&path, "x".repeat(100_000)).unwrap();
     let output = measured(&args);
@@ -268,14 +213,7 @@ fn json_goes_to_a_file_beside_the_table() {
 fn serve_and_load_are_the_two_halves() {
     for (target, signal) in [("ringcall", Signal::INT), ("floor", Signal::TERM)] {
         let serve = Serve::start(target);
-        let args = [
-            "load",
-            &serve.address,
-            "--target",
-            target,
-            "--connections",
-            "2",
-        ];
+        let args = ["load", &serve.address, "--target", target, "--connections", "2"];
         let document = json_of(&args);
         let run = &document["runs"][0];
         assert_is_run(run);
@@ -310,15 +248,7 @@ fn serve_echoes_large_frames_to_a_floor() {
 fn help_names_the_commands_and_flags() {
     let output = output_of(&[&["--help"]]);
     let help = String::from_utf8(output.stdout).unwrap();
-    for text in [
-        "bench",
-        "serve",
-        "load",
-        "--connections",
-        "--server-cores",
-        "--spin",
-        "--json",
-    ] {
+    for text in ["bench", "serve", "load", "--connections", "--server-cores", "--spin", "--json"] {
         assert!(help.contains(text), "no {text:?} in:\n{help}");
     }
     for command in ["bench", "serve", "load"] {
@@ -344,11 +274,7 @@ fn what_cannot_be_is_refused_with_the_flag_that_says_it() {
     ] {
         let output = output_of(&[&[flag, value]]);
         assert!(!output.status.success(), "{flag} {value}");
-        assert!(
-            stderr_of(&output).contains(flag),
-            "{flag} {value}: {}",
-            stderr_of(&output)
-        );
+        assert!(stderr_of(&output).contains(flag), "{flag} {value}: {}", stderr_of(&output));
     }
 }
 
@@ -356,39 +282,26 @@ fn what_cannot_be_is_refused_with_the_flag_that_says_it() {
 fn a_core_that_is_not_there_is_named() {
     for flag in ["--client-cores", "--server-cores"] {
         let error = error_of(&[&[flag, "1000"]]);
-        assert!(
-            error.starts_with("error: core 1000 is not there for this process"),
-            "{error}"
-        );
+        assert!(error.starts_with("error: core 1000 is not there for this process"), "{error}");
     }
 }
 
 #[test]
 fn a_path_that_cannot_be_written_is_refused_before_the_run() {
     let error = error_of(&[&["--json", "/nowhere/at/all.json", "--duration", "1000s"]]);
-    assert!(
-        error.starts_with("error: cannot write /nowhere/at/all.json: "),
-        "{error}"
-    );
+    assert!(error.starts_with("error: cannot write /nowhere/at/all.json: "), "{error}");
 }
 
 #[test]
 fn an_address_where_nobody_listens_is_named() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for target in ["ringcall", "floor"] {
         let error = error_of(&[&["load", &address, "--target", target]]);
         let expected = format!("error: cannot connect to {address}: Connection refused");
         assert!(error.starts_with(&expected), "{error}");
     }
     let error = error_of(&[&["load", "nowhere"]]);
-    assert!(
-        error.starts_with("error: cannot look nowhere up: "),
-        "{error}"
-    );
+    assert!(error.starts_with("error: cannot look nowhere up: "), "{error}");
 }
 
 #[test]
@@ -399,9 +312,7 @@ fn an_address_of_something_else_is_told_from_a_server() {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = [0; 64];
         let _ = stream.read(&mut request);
-        stream
-            .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").unwrap();
         // Until the client has seen enough.
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -420,10 +331,7 @@ fn a_port_in_use_is_named() {
     let address = listener.local_addr().unwrap().to_string();
     for target in ["ringcall", "floor"] {
         let error = error_of(&[&["serve", "--address", &address, "--target", target]]);
-        assert!(
-            error.contains(&format!("cannot listen on {address}")),
-            "{error}"
-        );
+        assert!(error.contains(&format!("cannot listen on {address}")), "{error}");
     }
 }
 
@@ -431,21 +339,13 @@ fn a_port_in_use_is_named() {
 fn an_interrupt_ends_a_run_with_the_code_that_shells_expect() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let mut child = perf(&["load", &address])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        perf(&["load", &address]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     // It connects, so it watches for signals.
     let _stream = listener.accept().unwrap();
     signal_to(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut error = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut error)
-        .unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
     assert!(error.ends_with("error: interrupted\n"), "{error}");
 }

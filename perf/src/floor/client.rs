@@ -62,10 +62,7 @@ struct Connection {
 /// Runs a client thread: connects, keeps frames in flight until the window closes, and gives its
 /// figures.
 pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
-    cores::pin(thread.core).map_err(|source| Failure::Pin {
-        core: thread.core,
-        source,
-    })?;
+    cores::pin(thread.core).map_err(|source| Failure::Pin { core: thread.core, source })?;
     let mut client = Client::connect(thread)?;
     let window = thread.gate.pass()?;
     client.begin(thread.workload.depth as usize);
@@ -89,11 +86,7 @@ pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
 }
 
 fn io_failure(source: io::Error) -> Failure {
-    Failure::Io {
-        target: Target::Floor,
-        side: "client",
-        source,
-    }
+    Failure::Io { target: Target::Floor, side: "client", source }
 }
 
 impl Client {
@@ -211,18 +204,12 @@ impl Client {
                 whole.receive(&mut self.turns.ring, &connection.socket, token, buffer);
                 self.complete(index, usize::from(is_complete), now);
             }
-            Event::Sent {
-                result,
-                bytes,
-                from,
-            } => {
+            Event::Sent { result, bytes, from } => {
                 let sent = result?;
                 self.counters.bytes_sent += sent as u64;
                 if from + sent < bytes.len() {
                     self.counters.sends += 1;
-                    self.turns
-                        .ring
-                        .send(&connection.socket, token, bytes, from + sent);
+                    self.turns.ring.send(&connection.socket, token, bytes, from + sent);
                     return Ok(());
                 }
                 connection.frames = Some(bytes);
@@ -275,9 +262,7 @@ impl Client {
             connection.bursts.push_back((now, count));
             let from = frames.len() - count * self.frame_len;
             self.counters.sends += 1;
-            self.turns
-                .ring
-                .send(&connection.socket, index as u64, frames, from);
+            self.turns.ring.send(&connection.socket, index as u64, frames, from);
         }
     }
 

@@ -6,6 +6,10 @@
 //! messages: bytes that arrive are put behind those to be sent, which is the one copy that a
 //! reply of ringcall has too. Both sides of it sleep in the ring.
 //!
+//! That copy is there because the ring sends only from a `Vec`, and receives into other buffers. A
+//! raw echo that sent large frames from where it received them would be faster: the ratios of
+//! large bodies are to an echo that copies.
+//!
 //! It must stay as fast as can be: every ratio that is reported is to it.
 
 pub(crate) mod client;
@@ -35,11 +39,7 @@ struct Turns {
 
 impl Turns {
     fn new(spin: Duration) -> Result<Self, RingError> {
-        Ok(Self {
-            ring: Ring::new(&RingConfig::default())?,
-            spin,
-            parks: 0,
-        })
+        Ok(Self { ring: Ring::new(&RingConfig::default())?, spin, parks: 0 })
     }
 
     /// Submits, looks for completions for as long as is to be spun, then sleeps until there are
@@ -75,11 +75,7 @@ struct Whole {
 
 impl Whole {
     fn new(frame_len: usize, start: usize) -> Self {
-        Self {
-            frame_len,
-            start,
-            filled: start,
-        }
+        Self { frame_len, start, filled: start }
     }
 
     /// Receives the rest of the frame; what is there of it, or with luck all.

@@ -55,17 +55,12 @@ impl FloorServer {
         cores: &CoreList,
         spin: Duration,
     ) -> Result<Self, Failure> {
-        let mut server = Self {
-            address,
-            shards: Vec::new(),
-            is_stopping: Arc::default(),
-        };
+        let mut server = Self { address, shards: Vec::new(), is_stopping: Arc::default() };
         for core in &cores.0 {
             let listener =
                 listen(server.address).map_err(|source| Failure::Listen { address, source })?;
-            server.address = listener
-                .local_addr()
-                .map_err(|source| Failure::Listen { address, source })?;
+            server.address =
+                listener.local_addr().map_err(|source| Failure::Listen { address, source })?;
             server.start_shard(*core, spin, listener.into())?;
         }
         Ok(server)
@@ -89,19 +84,12 @@ impl FloorServer {
         };
         let (started, has_started) = sync_channel(1);
         let body = move || run(setup, &started);
-        let thread = thread::Builder::new()
-            .name(format!("floor-{core}"))
-            .spawn(body);
+        let thread = thread::Builder::new().name(format!("floor-{core}")).spawn(body);
         let thread = Some(thread.map_err(io_failure)?);
-        self.shards.push(ShardThread {
-            asked,
-            answers,
-            thread,
-        });
-        has_started.recv().unwrap_or(Err(Failure::Panicked {
-            target: Target::Floor,
-            side: "server",
-        }))
+        self.shards.push(ShardThread { asked, answers, thread });
+        has_started
+            .recv()
+            .unwrap_or(Err(Failure::Panicked { target: Target::Floor, side: "server" }))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -114,13 +102,8 @@ impl FloorServer {
             shard.asked.fetch_add(1, Ordering::Relaxed);
         }
         let answer = |shard: &ShardThread| shard.answers.recv_timeout(ANSWER_MAX);
-        let silent = |_| Failure::Silent {
-            target: Target::Floor,
-        };
-        self.shards
-            .iter()
-            .map(|shard| answer(shard).map_err(silent))
-            .collect()
+        let silent = |_| Failure::Silent { target: Target::Floor };
+        self.shards.iter().map(|shard| answer(shard).map_err(silent)).collect()
     }
 
     /// Stops the server and waits for its end.
@@ -131,19 +114,12 @@ impl FloorServer {
     fn join_all(&mut self) -> Result<(), Failure> {
         self.is_stopping.store(true, Ordering::Relaxed);
         let mut outcome = Ok(());
-        for thread in self
-            .shards
-            .iter_mut()
-            .filter_map(|shard| shard.thread.take())
-        {
+        for thread in self.shards.iter_mut().filter_map(|shard| shard.thread.take()) {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(source)) => outcome = Err(io_failure(source)),
                 Err(_) => {
-                    outcome = Err(Failure::Panicked {
-                        target: Target::Floor,
-                        side: "server",
-                    });
+                    outcome = Err(Failure::Panicked { target: Target::Floor, side: "server" });
                 }
             }
         }
@@ -160,20 +136,12 @@ impl Drop for FloorServer {
 }
 
 fn io_failure(source: io::Error) -> Failure {
-    Failure::Io {
-        target: Target::Floor,
-        side: "server",
-        source,
-    }
+    Failure::Io { target: Target::Floor, side: "server", source }
 }
 
 /// A listener that shares its port with the other threads', with the options of ringcall's.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -186,14 +154,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// A thread's life.
 fn run(setup: Setup, started: &SyncSender<Result<(), Failure>>) -> io::Result<()> {
-    let Setup {
-        core,
-        spin,
-        listener,
-        is_stopping,
-        asked,
-        answers,
-    } = setup;
+    let Setup { core, spin, listener, is_stopping, asked, answers } = setup;
     let shard = cores::pin(core)
         .map_err(|source| Failure::Pin { core, source })
         .and_then(|()| Ok(Shard::new(Turns::new(spin)?, listener)));

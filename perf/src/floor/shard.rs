@@ -98,11 +98,7 @@ impl Shard {
             Event::Accepted { result, more } => self.accepted(result, more),
             Event::Received { result, more } => self.received(token, result, more),
             Event::ReceivedInto { result, buffer } => self.received_into(token, result, buffer),
-            Event::Sent {
-                result,
-                bytes,
-                from,
-            } => self.sent(token, result, bytes, from),
+            Event::Sent { result, bytes, from } => self.sent(token, result, bytes, from),
             Event::Connected { .. } => {}
         }
     }
@@ -192,9 +188,7 @@ impl Shard {
                 self.counters.bytes_sent += sent as u64;
                 if from + sent < bytes.len() {
                     self.counters.sends += 1;
-                    self.turns
-                        .ring
-                        .send(&connection.socket, token, bytes, from + sent);
+                    self.turns.ring.send(&connection.socket, token, bytes, from + sent);
                     return;
                 }
             }
@@ -260,11 +254,7 @@ impl Shard {
     /// Ends a connection; what is in flight on it ends with it.
     fn close(&mut self, token: u64) {
         let place = token as u32;
-        if let Some(connection) = self
-            .connections
-            .get_mut(place as usize)
-            .and_then(Option::take)
-        {
+        if let Some(connection) = self.connections.get_mut(place as usize).and_then(Option::take) {
             // The peer may be gone already.
             let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
             self.free.push_back(place);

@@ -82,9 +82,7 @@ impl Serialize for SideCounters {
 
 impl RunObject {
     fn new(run: &Run) -> Self {
-        let Run {
-            target, workload, ..
-        } = *run;
+        let Run { target, workload, .. } = *run;
         let side = |counters| SideCounters { target, counters };
         Self {
             target,
@@ -97,10 +95,7 @@ impl RunObject {
             latency_ns: run.latency_ns,
             server_cpu_ns_per_call: run.server_cpu_ns_per_call.map(rounded),
             client_cpu_ns_per_call: rounded(run.client_cpu_ns_per_call),
-            counters: Counters {
-                server: run.server.map(side),
-                client: side(run.client),
-            },
+            counters: Counters { server: run.server.map(side), client: side(run.client) },
         }
     }
 }
@@ -108,11 +103,7 @@ impl RunObject {
 /// The report as a document, ended by a newline.
 pub(super) fn json(report: &Report) -> String {
     let runs = report.runs.iter().map(RunObject::new).collect();
-    let document = Document {
-        schema: SCHEMA,
-        host: &report.host,
-        runs,
-    };
+    let document = Document { schema: SCHEMA, host: &report.host, runs };
     // Neither keys that are no strings nor a writer that fails are in it.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text + "\n"
@@ -202,10 +193,7 @@ mod tests {
 
     #[test]
     fn a_floor_counts_nothing_that_is_not_there() {
-        let known: Vec<_> = ShardCounters::default()
-            .iter()
-            .map(|(name, _)| name)
-            .collect();
+        let known: Vec<_> = ShardCounters::default().iter().map(|(name, _)| name).collect();
         assert!(FLOOR_COUNTS.iter().all(|name| known.contains(name)));
     }
 

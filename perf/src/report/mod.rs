@@ -54,21 +54,13 @@ impl Report {
         let count = repeats.first().map_or(0, Vec::len);
         let (mut runs, mut ratios) = (Vec::new(), Vec::new());
         for index in 0..count {
-            let same: Vec<&Run> = repeats
-                .iter()
-                .filter_map(|repeat| repeat.get(index))
-                .collect();
+            let same: Vec<&Run> = repeats.iter().filter_map(|repeat| repeat.get(index)).collect();
             if let Some(run) = Run::of_repeats(&same) {
                 ratios.push(ratios_of(&run, index, repeats));
                 runs.push(run);
             }
         }
-        Self {
-            host,
-            conditions,
-            runs,
-            ratios,
-        }
+        Self { host, conditions, runs, ratios }
     }
 }
 
@@ -79,16 +71,14 @@ fn ratios_of(run: &Run, index: usize, repeats: &[Vec<Run>]) -> Option<Ratios> {
         return None;
     }
     let is_floor = |other: &&Run| other.target == Target::Floor && other.workload == run.workload;
-    let pairs = repeats
-        .iter()
-        .map(|repeat| Some((repeat.get(index)?, repeat.iter().find(is_floor)?)));
+    let pairs =
+        repeats.iter().map(|repeat| Some((repeat.get(index)?, repeat.iter().find(is_floor)?)));
     let pairs: Vec<(&Run, &Run)> = pairs.collect::<Option<_>>()?;
     let server = pairs
         .iter()
         .map(|(run, floor)| Some(run.server_cpu_ns_per_call? / floor.server_cpu_ns_per_call?));
-    let client = pairs
-        .iter()
-        .map(|(run, floor)| run.client_cpu_ns_per_call / floor.client_cpu_ns_per_call);
+    let client =
+        pairs.iter().map(|(run, floor)| run.client_cpu_ns_per_call / floor.client_cpu_ns_per_call);
     Some(Ratios {
         server: server.collect::<Option<Vec<f64>>>().map(median),
         client: median(client.collect()),
@@ -118,10 +108,7 @@ impl ReportSink {
             Some(path) if path == Path::new("-") => Ok(Self::Json),
             Some(path) => JsonFile::open(path)
                 .map(Self::TableAndFile)
-                .map_err(|source| Failure::Json {
-                    path: path.to_owned(),
-                    source,
-                }),
+                .map_err(|source| Failure::Json { path: path.to_owned(), source }),
         }
     }
 
@@ -132,8 +119,7 @@ impl ReportSink {
             Self::TableAndFile(file) => {
                 print(&table::table(report))?;
                 let path = file.path.clone();
-                file.write(&json::json(report))
-                    .map_err(|source| Failure::Json { path, source })
+                file.write(&json::json(report)).map_err(|source| Failure::Json { path, source })
             }
         }
     }
@@ -142,16 +128,8 @@ impl ReportSink {
 impl JsonFile {
     fn open(path: &Path) -> io::Result<Self> {
         let is_new = !path.exists();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            is_new,
-        })
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        Ok(Self { file, path: path.to_owned(), is_new })
     }
 
     fn write(mut self, json: &str) -> io::Result<()> {
@@ -176,10 +154,7 @@ impl Drop for JsonFile {
 /// Prints to standard output. Whoever closed it, as `head` does, wants no more.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
         _ => Ok(()),
     }
@@ -231,13 +206,7 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_written_is_refused_at_once() {
-        let failure = ReportSink::open(Some(Path::new("/nowhere/at/all.json")))
-            .err()
-            .unwrap();
-        assert!(
-            failure
-                .to_string()
-                .starts_with("cannot write /nowhere/at/all.json: No such")
-        );
+        let failure = ReportSink::open(Some(Path::new("/nowhere/at/all.json"))).err().unwrap();
+        assert!(failure.to_string().starts_with("cannot write /nowhere/at/all.json: No such"));
     }
 }

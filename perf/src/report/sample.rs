@@ -47,11 +47,7 @@ pub(super) fn run(target: Target, connections: u32, server: f64, client: f64) ->
     counters.frames_copied_straddle = 10;
     Run {
         target,
-        workload: Workload {
-            connections,
-            depth: 16,
-            size: 64,
-        },
+        workload: Workload { connections, depth: 16, size: 64 },
         calls: 1000,
         errors: 0,
         first_error: None,

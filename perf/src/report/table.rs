@@ -40,21 +40,10 @@ pub(super) fn table(report: &Report) -> String {
 
 fn header(report: &Report) -> String {
     let host = &report.host;
-    let Conditions {
-        server,
-        client,
-        duration,
-        warmup,
-        spin,
-        repeat,
-        warnings,
-    } = &report.conditions;
+    let Conditions { server, client, duration, warmup, spin, repeat, warnings } =
+        &report.conditions;
     let short = host.commit.get(..12).unwrap_or(&host.commit);
-    let dirty = if host.commit.ends_with("-dirty") {
-        ", changed"
-    } else {
-        ""
-    };
+    let dirty = if host.commit.ends_with("-dirty") { ", changed" } else { "" };
     let times = match repeat {
         1 => String::new(),
         times => format!(", {times} times interleaved, medians"),
@@ -96,17 +85,11 @@ fn figures(report: &Report) -> Table {
     let mut last = None;
     for (run, ratios) in report.runs.iter().zip(&report.ratios) {
         table.rows.push(vec![
-            if last == Some(run.workload) {
-                String::new()
-            } else {
-                run.workload.to_string()
-            },
+            if last == Some(run.workload) { String::new() } else { run.workload.to_string() },
             run.target.to_string(),
             si(run.calls_per_s),
             run.server_cpu_ns_per_call.map_or_else(dash, time),
-            ratios
-                .and_then(|ratios| ratios.server)
-                .map_or_else(String::new, ratio),
+            ratios.and_then(|ratios| ratios.server).map_or_else(String::new, ratio),
             time(run.client_cpu_ns_per_call),
             ratios.map_or_else(String::new, |Ratios { client, .. }| ratio(client)),
             time(run.latency_ns.p50 as f64),
@@ -124,7 +107,7 @@ fn legend(report: &Report) -> String {
         server/call, client/call:\nCPU time of the threads that serve and that call."
         .to_owned();
     if report.ratios.iter().any(Option::is_some) {
-        text += " ratio: to the floor, a raw io_uring echo of the same bytes.";
+        text += "\nratio: to the floor, a raw io_uring echo of as many bytes, copied once into a send buffer.";
     }
     if report.conditions.repeat > 1 {
         text += "\nmax: of all repeats.";
@@ -153,11 +136,7 @@ fn counted(report: &Report) -> Table {
         "sends",
         "enters",
     ]);
-    for run in report
-        .runs
-        .iter()
-        .filter(|run| run.target == Target::Ringcall)
-    {
+    for run in report.runs.iter().filter(|run| run.target == Target::Ringcall) {
         let sides = [("server", run.server), ("client", Some(run.client))];
         let mut workload = run.workload.to_string();
         for (side, counters) in sides {
@@ -193,9 +172,7 @@ fn counted_row(run: &Run, counters: &ShardCounters) -> Vec<String> {
 
 impl Table {
     fn new(heading: &[&str]) -> Self {
-        Self {
-            rows: vec![heading.iter().map(ToString::to_string).collect()],
-        }
+        Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
     }
 }
 
@@ -204,13 +181,7 @@ impl std::fmt::Display for Table {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |text: &String| text.chars().count();
         let widths: Vec<usize> = (0..columns)
-            .map(|column| {
-                self.rows
-                    .iter()
-                    .filter_map(|row| row.get(column))
-                    .map(width)
-                    .max()
-            })
+            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(width).max())
             .map(Option::unwrap_or_default)
             .collect();
         for row in &self.rows {
@@ -321,10 +292,7 @@ mod tests {
     fn the_header_says_what_was_measured() {
         let mut report = sample::report();
         report.host.commit.push_str("-dirty");
-        report
-            .conditions
-            .warnings
-            .push("a core is shared".to_owned());
+        report.conditions.warnings.push("a core is shared".to_owned());
         report.conditions.repeat = 5;
         assert_eq!(
             header(&report),
