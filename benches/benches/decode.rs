@@ -12,23 +12,20 @@ fn in_place(criterion: &mut Criterion) {
         let input = requests(&Blob::of_len(body_len), frames);
         let mut decoder = open_decoder();
         group.throughput(Throughput::Elements(frames.into()));
-        group.bench_function(
-            BenchmarkId::new(format!("{body_len}B"), frames),
-            |bencher| {
-                bencher.iter(|| {
-                    let (input, mut at, mut found) = (black_box(&input[..]), 0, 0);
-                    while at < input.len() {
-                        let step = decoder.next(input, &mut at, |_| Ok(Buffer::new()));
-                        let Ok(Step::InPlace { header, body }) = step else {
-                            unreachable!("the frames are whole");
-                        };
-                        black_box((header, body));
-                        found += 1;
-                    }
-                    assert_eq!(found, frames);
-                });
-            },
-        );
+        group.bench_function(BenchmarkId::new(format!("{body_len}B"), frames), |bencher| {
+            bencher.iter(|| {
+                let (input, mut at, mut found) = (black_box(&input[..]), 0, 0);
+                while at < input.len() {
+                    let step = decoder.next(input, &mut at, |_| Ok(Buffer::new()));
+                    let Ok(Step::InPlace { header, body }) = step else {
+                        unreachable!("the frames are whole");
+                    };
+                    black_box((header, body));
+                    found += 1;
+                }
+                assert_eq!(found, frames);
+            });
+        });
     }
     group.finish();
 }

@@ -4,7 +4,6 @@
 //! memory; what a call costs over a socket is measured by `ringcall-perf`. `alignment/` is a
 //! crate of its own, since it builds `rkyv` with other features.
 
-pub mod checksum;
 mod messages;
 
 use ringcall_codec::{
@@ -14,8 +13,6 @@ use ringcall_codec::{
 use rkyv::util::AlignedVec;
 
 pub use messages::{ArchivedBlob, ArchivedOrder, Blob, Order};
-
-use checksum::Checksum;
 
 /// A buffer as the ring fills it: 16-aligned.
 pub type Buffer = AlignedVec<16>;
@@ -52,10 +49,10 @@ impl Pair {
             to_client: Wire::new(),
             to_server: Wire::new(),
         };
-        let (header, body) = pair.to_server.carry::<checksum::None>(pair.client.output());
+        let (header, body) = pair.to_server.carry(pair.client.output());
         let opened = pair.server.handle_frame(&header, body);
         assert_eq!(opened, Ok(ServerEvent::Opened));
-        let (header, body) = pair.to_client.carry::<checksum::None>(pair.server.output());
+        let (header, body) = pair.to_client.carry(pair.server.output());
         let opened = pair.client.handle_frame(&header, body);
         assert_eq!(opened, Ok(ClientEvent::Opened));
         pair
@@ -86,15 +83,15 @@ impl Pair {
     }
 
     /// Makes a call, answers it with the same message and takes the reply: every step of the
-    /// codec in both directions. Each header carries a checksum of this kind.
+    /// codec in both directions.
     ///
     /// The bytes are copied from one end to the other, as the kernel does.
     #[inline(never)]
-    pub fn round_trip<T: Message, C: Checksum>(&mut self, message: &T, read: fn(&T::Archived)) {
+    pub fn round_trip<T: Message>(&mut self, message: &T, read: fn(&T::Archived)) {
         let Ok(made) = self.client.call(&mut self.scratch, ECHO, message) else {
             unreachable!("a slot is free and the message short");
         };
-        let (header, body) = self.to_server.carry::<C>(self.client.output());
+        let (header, body) = self.to_server.carry(self.client.output());
         let Ok(ServerEvent::Call { call, method: ECHO }) = self.server.handle_frame(&header, body)
         else {
             unreachable!("a request was sent");
@@ -102,7 +99,7 @@ impl Pair {
         check::<T>(body, read);
         let replied = self.server.reply(&mut self.scratch, call, message);
         assert_eq!(replied, Ok(()));
-        let (header, body) = self.to_client.carry::<C>(self.server.output());
+        let (header, body) = self.to_client.carry(self.server.output());
         let event = self.client.handle_frame(&header, body);
         assert_eq!(event, Ok(ClientEvent::Reply(made)));
         check::<T>(body, read);
@@ -112,23 +109,16 @@ impl Pair {
 
 impl Wire {
     fn new() -> Self {
-        Self {
-            received: Buffer::new(),
-            decoder: Decoder::new(Limits::default().frame_len_max),
-        }
+        Self { received: Buffer::new(), decoder: Decoder::new(Limits::default().frame_len_max) }
     }
 
     /// Carries one frame from an output to the other end.
     #[inline]
-    fn carry<C: Checksum>(&mut self, output: &mut Vec<u8>) -> (Header, &[u8]) {
-        C::write(output);
+    fn carry(&mut self, output: &mut Vec<u8>) -> (Header, &[u8]) {
         self.received.clear();
         self.received.extend_from_slice(output);
         output.clear();
-        assert!(C::take(&mut self.received));
-        let step = self
-            .decoder
-            .next(&self.received, &mut 0, |_| Ok(Buffer::new()));
+        let step = self.decoder.next(&self.received, &mut 0, |_| Ok(Buffer::new()));
         let Ok(Step::InPlace { header, body }) = step else {
             unreachable!("the frame is whole");
         };
@@ -176,9 +166,4 @@ pub fn open_decoder() -> Decoder<Buffer> {
 /// The id of the one method.
 pub const ECHO: u32 = 1;
 
-const METHODS: &[MethodInfo] = &[MethodInfo {
-    id: ECHO,
-    name: "Bench.echo",
-    request: 1,
-    reply: 1,
-}];
+const METHODS: &[MethodInfo] = &[MethodInfo { id: ECHO, name: "Bench.echo", request: 1, reply: 1 }];

@@ -44,10 +44,7 @@ pub struct Line {
 impl Blob {
     /// A message whose archive has `body_len` bytes, a multiple of 8.
     pub fn of_len(body_len: usize) -> Self {
-        Self {
-            id: 42,
-            bytes: vec![7; body_len - size_of::<ArchivedBlob>()],
-        }
+        Self { id: 42, bytes: vec![7; body_len - size_of::<ArchivedBlob>()] }
     }
 }
 
@@ -62,11 +59,7 @@ impl ArchivedBlob {
 impl Order {
     /// An order of three lines.
     pub fn example() -> Self {
-        let line = |article: &str, count, price| Line {
-            article: article.to_owned(),
-            count,
-            price,
-        };
+        let line = |article: &str, count, price| Line { article: article.to_owned(), count, price };
         Self {
             id: 1_234_567_890,
             customer: "Grace Brewster Hopper".to_owned(),
@@ -124,11 +117,7 @@ impl Message for Order {}
 
 impl Field for Line {
     const LAYOUT: u64 = layout_of_struct(
-        &[
-            ("article", String::LAYOUT),
-            ("count", u32::LAYOUT),
-            ("price", u64::LAYOUT),
-        ],
+        &[("article", String::LAYOUT), ("count", u32::LAYOUT), ("price", u64::LAYOUT)],
         size_of::<ArchivedLine>(),
         align_of::<ArchivedLine>(),
     );

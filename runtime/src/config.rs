@@ -81,6 +81,7 @@ pub struct ShardConfig {
     pub(crate) send_buffer_max: usize,
     pub(crate) limits: Limits,
     pub(crate) preempt_timer: Option<Duration>,
+    pub(crate) sleeps_at_once: bool,
 }
 
 /// A setting that cannot be.
@@ -159,6 +160,15 @@ impl ShardConfig {
         self
     }
 
+    /// Lets the executor sleep as soon as there is nothing to do, without a wait in the ring
+    /// before. For tests of falling asleep and being woken.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sleeps_at_once(mut self) -> Self {
+        self.sleeps_at_once = true;
+        self
+    }
+
     /// Checks every setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let ring = &self.ring;
@@ -222,6 +232,7 @@ impl Default for ShardConfig {
             send_buffer_max: SEND_BUFFER_MAX_DEFAULT,
             limits: Limits::default(),
             preempt_timer: None,
+            sleeps_at_once: false,
         }
     }
 }

@@ -152,6 +152,9 @@ impl Driver {
     /// the process. It ends in time for the next turn of the reactor, so that nothing of the
     /// executor waits longer than it does under full load.
     async fn doze(&mut self) -> bool {
+        if self.shard.config.sleeps_at_once {
+            return false;
+        }
         for _ in 0..YIELDS_BEFORE_DOZE {
             executor::yield_now().await;
         }
@@ -240,12 +243,9 @@ fn handle(shard: &Rc<Shard>, completion: Completion) {
     match event {
         Event::Received { result, more } => connection.received(op, result, more),
         Event::ReceivedInto { result, buffer } => connection.received_into(result, buffer),
-        Event::Sent {
-            result,
-            bytes,
-            from,
-        } => connection.sent(result, bytes, from),
+        Event::Sent { result, bytes, from } => connection.sent(result, bytes, from),
         Event::Connected { result } => connection.connected(result),
-        Event::Accepted { .. } => {}
+        // Connections send what they have encoded; accepts went to their listener.
+        Event::SentShared { .. } | Event::Accepted { .. } => {}
     }
 }

@@ -15,7 +15,10 @@ use std::{
 
 use crate::{shard::ShardError, tasks};
 
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{
+    BuilderErrorKind, ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement,
+};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 /// How an executor is started.
 #[derive(Clone, Debug)]
@@ -33,6 +36,15 @@ pub(crate) struct ExecutorConfig {
 /// Memory that a process must be allowed to lock before glommio starts, in bytes.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 
+/// How an executor ended that gave no output.
+#[derive(Debug)]
+pub(crate) enum ExecutorEnd {
+    /// It could not be made.
+    Failed(io::Error),
+    /// It panicked, and said this.
+    Panicked(String),
+}
+
 /// A running executor.
 pub(crate) struct ExecutorThread<T: Send + 'static>(ExecutorJoinHandle<T>);
 
@@ -45,6 +57,32 @@ pub(crate) fn check_limits() -> Result<(), ShardError> {
             wanted: MEMLOCK_MIN,
         }),
         _ => Ok(()),
+    }
+}
+
+/// The cores that this process may use.
+pub(crate) fn usable_cores() -> Result<Vec<usize>, ShardError> {
+    let affinity = |thread| sched_getaffinity(thread).map_err(|errno| io::Error::from(errno));
+    // A thread that is pinned may start others elsewhere.
+    let (process, thread) = (affinity(Some(rustix::process::getpid()))?, affinity(None)?);
+    let cores = 0..CpuSet::MAX_CPU;
+    Ok(cores
+        .filter(|core| process.is_set(*core) || thread.is_set(*core))
+        .collect())
+}
+
+/// Checks that cores are there, before anything is started on them.
+pub(crate) fn check_cores(cores: &[usize]) -> Result<(), ShardError> {
+    let usable = usable_cores()?;
+    match cores.iter().find(|core| !usable.contains(core)) {
+        None => Ok(()),
+        Some(core) => {
+            let available: Vec<_> = usable.iter().map(usize::to_string).collect();
+            Err(ShardError::NoSuchCore {
+                core: *core,
+                available: available.join(", "),
+            })
+        }
     }
 }
 
@@ -82,9 +120,14 @@ pub(crate) fn run<T, F: Future<Output = T>>(
 }
 
 impl<T: Send + 'static> ExecutorThread<T> {
-    /// Waits for the executor to end; an error where it panicked.
-    pub(crate) fn join(self) -> Result<T, String> {
-        self.0.join().map_err(|error| error.to_string())
+    /// Waits for the executor to end.
+    pub(crate) fn join(self) -> Result<T, ExecutorEnd> {
+        self.0.join().map_err(|error| match error {
+            GlommioError::BuilderError(BuilderErrorKind::ThreadPanic(message)) => {
+                ExecutorEnd::Panicked(message)
+            }
+            error => ExecutorEnd::Failed(error.into()),
+        })
     }
 }
 

@@ -60,3 +60,8 @@ pub mod prelude {
         Client, Code, Context, Request, Response, Retained, Server, ServerHandle, ShardInfo, Status,
     };
 }
+
+// The README's code is compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

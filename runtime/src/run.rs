@@ -8,8 +8,7 @@ use crate::{
     config::ShardConfig,
     counters::ShardCounters,
     executor::{self, ExecutorConfig},
-    ring::Ring,
-    shard::{Shard, ShardError},
+    shard::{self, Shard, ShardError},
     tasks,
 };
 
@@ -61,9 +60,8 @@ impl RunConfig {
         if tasks::are_kept() {
             return Err(ShardError::ExecutorRuns);
         }
-        executor::check_limits()?;
-        // What the shard will need is tried here first, where an error is easily told.
-        drop(Ring::new(&self.shard.ring)?);
+        executor::check_cores(self.core.as_slice())?;
+        shard::check_process(&self.shard, 1)?;
         let executor = ExecutorConfig {
             core: self.core,
             name: "ringcall-client".to_owned(),

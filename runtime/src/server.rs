@@ -17,17 +17,16 @@ use std::{
 };
 
 use ringcall_codec::{Code, ShardPlace, Status};
-use rustix::{io::Errno, thread::sched_getaffinity};
+use rustix::io::Errno;
 
 use crate::{
     config::{STOP_FLUSH_MAX, ShardConfig},
     counters::{Counters, ShardCounters},
     dispatch,
-    executor::{self, ExecutorConfig, ExecutorThread},
+    executor::{self, ExecutorConfig, ExecutorEnd, ExecutorThread},
     listener,
-    ring::Ring,
     service::Service,
-    shard::{Remote, Shard, ShardError},
+    shard::{self, Remote, Shard, ShardError},
     socket::{self, SocketConfig},
     tasks,
 };
@@ -76,14 +75,6 @@ pub enum ServeError {
     /// No core was named, or too many.
     #[error("{0} cores were named; name from 1 to 1024")]
     Cores(usize),
-    /// The process may not run on a core.
-    #[error("core {core} is not there for this process, which may use {available}")]
-    NoSuchCore {
-        /// The core.
-        core: usize,
-        /// Those that there are.
-        available: String,
-    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}{}", advice(source))]
     Listen {
@@ -180,9 +171,7 @@ impl ServerBuilder {
     {
         let cores = usable_cores(self.cores.as_deref())?;
         self.shard.validate().map_err(ShardError::from)?;
-        executor::check_limits()?;
-        // What the shards will need is tried here first, where an error is easily told.
-        drop(Ring::new(&self.shard.ring).map_err(ShardError::from)?);
+        shard::check_process(&self.shard, cores.len())?;
         let backlog = self.backlog.unwrap_or(1024);
         let listeners = listen(address, cores.len(), backlog, &self.socket)?;
         let address = local_address(&listeners)?;
@@ -237,8 +226,8 @@ impl ServerHandle {
     fn join_all(&mut self) -> Result<(), ServeError> {
         let mut outcome = Ok(());
         for (index, shard) in (0..).zip(self.shards.drain(..)) {
-            if let Err(message) = shard.thread.join() {
-                outcome = Err(ServeError::Panicked { index, message });
+            if let Err(end) = shard.thread.join() {
+                outcome = Err(ended_badly(index, Some(end)));
             }
         }
         outcome
@@ -302,16 +291,7 @@ where
             thread,
         }),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => {
-            let message = thread
-                .join()
-                .err()
-                .unwrap_or_else(|| "it ended early".to_owned());
-            Err(ServeError::Panicked {
-                index: info.index,
-                message,
-            })
-        }
+        Err(_) => Err(ended_badly(info.index, thread.join().err())),
     }
 }
 
@@ -369,25 +349,29 @@ async fn serve_until_stopped(shard: &Rc<Shard>) {
     .await;
 }
 
+/// The error of a shard whose thread has ended of itself.
+fn ended_badly(index: u16, end: Option<ExecutorEnd>) -> ServeError {
+    match end {
+        Some(ExecutorEnd::Failed(error)) => ShardError::from(error).into(),
+        Some(ExecutorEnd::Panicked(message)) => ServeError::Panicked { index, message },
+        None => ServeError::Panicked {
+            index,
+            message: "it ended early".to_owned(),
+        },
+    }
+}
+
 /// The cores to use: those that were named, or all there are.
 fn usable_cores(named: Option<&[usize]>) -> Result<Vec<usize>, ServeError> {
-    let allowed = sched_getaffinity(None).map_err(|errno| ShardError::Io(errno.into()))?;
-    let available = || (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-    let cores = named.map_or_else(|| available().collect(), <[usize]>::to_vec);
+    let cores = match named {
+        Some(named) => named.to_vec(),
+        None => executor::usable_cores()?,
+    };
     if cores.is_empty() || cores.len() > 1024 {
         return Err(ServeError::Cores(cores.len()));
     }
-    let is_there = |core: usize| core < rustix::thread::CpuSet::MAX_CPU && allowed.is_set(core);
-    match cores.iter().find(|core| !is_there(**core)) {
-        None => Ok(cores),
-        Some(core) => {
-            let available = available().map(|core| core.to_string()).collect::<Vec<_>>();
-            Err(ServeError::NoSuchCore {
-                core: *core,
-                available: available.join(", "),
-            })
-        }
-    }
+    executor::check_cores(&cores)?;
+    Ok(cores)
 }
 
 /// A listener for each shard, all on the first address that can be listened on.
@@ -428,7 +412,7 @@ fn local_address(listeners: &[OwnedFd]) -> Result<SocketAddr, ServeError> {
         .map(|socket| socket2::SockRef::from(socket).local_addr());
     match address {
         Some(Ok(address)) => address.as_socket().ok_or(ServeError::NoAddress),
-        Some(Err(error)) => Err(ShardError::Io(error).into()),
+        Some(Err(error)) => Err(ShardError::from(error).into()),
         None => Err(ServeError::NoAddress),
     }
 }
@@ -444,6 +428,9 @@ fn advice(error: &io::Error) -> &'static str {
         }
         Some(Errno::ADDRNOTAVAIL) => {
             "; this host does not have the address (`ip address` lists them)"
+        }
+        Some(Errno::MFILE | Errno::NFILE) => {
+            "; raise the limit with `ulimit -n` or with LimitNOFILE= in the systemd unit"
         }
         _ => "",
     }

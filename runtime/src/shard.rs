@@ -83,7 +83,15 @@ pub enum ShardError {
     Config(#[from] crate::config::ConfigError),
     /// The executor or a descriptor it needs cannot be made.
     #[error("cannot start the shard's executor: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The process may not run on a core.
+    #[error("core {core} is not there for this process, which may use {available}")]
+    NoSuchCore {
+        /// The core.
+        core: usize,
+        /// Those that there are.
+        available: String,
+    },
     /// The process may lock too little memory.
     #[error(
         "the process may lock {current} bytes of memory and needs {wanted}; raise the limit with \
@@ -105,6 +113,16 @@ pub enum ShardError {
     NoExecutor,
 }
 
+impl From<io::Error> for ShardError {
+    fn from(error: io::Error) -> Self {
+        RingError::of_shard(error).map_or_else(Self::Io, Self::Ring)
+    }
+}
+
+/// Descriptors that a shard has from the start: its executor's four, its ring, bell and listener,
+/// and the heartbeat's timers; and one that the executor opens for a moment.
+const DESCRIPTORS: usize = 12;
+
 #[derive(Default)]
 struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
@@ -114,6 +132,18 @@ struct SpareBuffers {
 thread_local! {
     /// The shard of the executor that this thread runs.
     static CURRENT: RefCell<Option<(usize, Weak<Shard>)>> = const { RefCell::new(None) };
+}
+
+/// Tries what so many shards will need of the process, where an error is easily told.
+///
+/// The descriptors above all: the executor asks once in a process whether there is io_uring, and
+/// keeps to a no that was for want of one.
+pub(crate) fn check_process(config: &ShardConfig, shards: usize) -> Result<(), ShardError> {
+    executor::check_limits()?;
+    let _ring = Ring::new(&config.ring)?;
+    let descriptors = 0..shards.saturating_mul(DESCRIPTORS);
+    let _descriptors: Vec<Bell> = descriptors.map(|_| Bell::new()).collect::<io::Result<_>>()?;
+    Ok(())
 }
 
 impl Shard {

@@ -37,10 +37,7 @@ fn calls_and_replies(len: usize) -> Vec<(Frame, Frame)> {
     let frames = blobs(len).map(|blob| {
         let id = call(blob.id as u32, 1);
         let digest = digest_of(blob.id, &blob.bytes);
-        (
-            request(id, EchoClient::DIGEST, &archive(&blob)),
-            reply(id, &archive(&digest)),
-        )
+        (request(id, EchoClient::DIGEST, &archive(&blob)), reply(id, &archive(&digest)))
     });
     frames.into()
 }
@@ -59,11 +56,7 @@ fn cuts(frames: &[Vec<u8>]) -> Vec<usize> {
             [1, 16, 31, 32, 33, 48, frame.len() - 17, frame.len() - 1].map(|at| start + at),
         );
         for at in (0..frame.len()).step_by(BUFFER_LEN) {
-            cuts.extend([
-                start + at - usize::from(at > 0),
-                start + at,
-                start + at + 32,
-            ]);
+            cuts.extend([start + at - usize::from(at > 0), start + at, start + at + 32]);
         }
         start += frame.len();
     }
@@ -89,9 +82,7 @@ fn server_hears(
     for cut in choose(&frames) {
         let mut peer = Peer::connect(server.address());
         peer.send_bytes(&stream[..cut]);
-        until("the first part is received", || {
-            is_received(&peer, &server, sent + cut as u64)
-        });
+        until("the first part is received", || is_received(&peer, &server, sent + cut as u64));
         peer.send_bytes(&stream[cut..]);
         peer.expect_hello();
         for (_, reply) in &calls {

@@ -22,8 +22,7 @@ fn refuses_bodies(method: u32, bodies: &[Vec<u8>]) {
         peer.send(&request(id, method, body));
         let len = body.len();
         let text = format!("request: body of {len} bytes is not a valid archive of the message");
-        peer.frame()
-            .assert_refusal(id, Code::InvalidArgument, &text);
+        peer.frame().assert_refusal(id, Code::InvalidArgument, &text);
         host.serves(&mut peer, call(1, generation));
     }
     host.is_unharmed();
@@ -125,10 +124,7 @@ fn values_that_a_type_does_not_have_fail_their_calls() {
                 form_with(name + 4, &(-4000_i32).to_le_bytes()),
                 form_with(offset_of!(ArchivedForm, is_set), &[2]),
                 form_with(offset_of!(ArchivedForm, letter), &0xd800_u32.to_le_bytes()),
-                form_with(
-                    offset_of!(ArchivedForm, letter),
-                    &0x11_0000_u32.to_le_bytes(),
-                ),
+                form_with(offset_of!(ArchivedForm, letter), &0x11_0000_u32.to_le_bytes()),
                 form_with(offset_of!(ArchivedForm, choice), &[2]),
                 form_with(offset_of!(ArchivedForm, maybe), &[2]),
             ],
@@ -159,8 +155,7 @@ fn bodies_of_garbage_fail_their_calls() {
             peer.send(&request(id, EchoClient::FILL, &garbage));
             let text =
                 format!("request: body of {len} bytes is not a valid archive of the message");
-            peer.frame()
-                .assert_refusal(id, Code::InvalidArgument, &text);
+            peer.frame().assert_refusal(id, Code::InvalidArgument, &text);
         }
         host.serves(&mut peer, call(1, 1));
         host.is_unharmed();
@@ -198,9 +193,7 @@ fn as_many_calls_as_announced_can_be_in_flight() {
         for slot in 0..64 {
             peer.send(&request(call(slot, 1), EchoClient::HOLD, &body));
         }
-        support::wait::until("all wait", || {
-            host.counters().since(&before).calls_spawned == 64
-        });
+        support::wait::until("all wait", || host.counters().since(&before).calls_spawned == 64);
         host.is_unharmed();
         host.release();
         let mut slots: Vec<_> = (0..64).map(|_| peer.frame().call as u32).collect();

@@ -5,7 +5,7 @@
 
 mod support;
 
-use ringcall::{Code, Limits, ShardConfig, ShardPlace};
+use ringcall::{Code, Limits, ShardConfig, ShardPlace, rkyv::util::AlignedVec};
 use ringcall_codec::{Decoder, ServerSession, SessionError};
 use support::{
     echo::{Blob, EchoClient, nested},
@@ -24,10 +24,7 @@ fn a_connection_begins_with_the_magic() {
     watched(|| {
         let host = Host::start();
         for at in 0..8 {
-            let wrong = Frame {
-                call: hello().call ^ 1 << (8 * at),
-                ..hello()
-            };
+            let wrong = Frame { call: hello().call ^ 1 << (8 * at), ..hello() };
             let text = format!("not a ringcall peer: wrong magic {:#018x}", wrong.call);
             host.refuses_first(&wrong.bytes(), INVALID, &text);
         }
@@ -42,10 +39,7 @@ fn a_version_that_is_not_spoken_is_told_those_that_are() {
     watched(|| {
         let host = Host::start();
         for (min, max) in [(0, 0), (2, 2), (2, 9), (0xffff, 0xffff), (1, 0), (9, 2)] {
-            let wrong = Frame {
-                code: min | max << 16,
-                ..hello()
-            };
+            let wrong = Frame { code: min | max << 16, ..hello() };
             let text = format!(
                 "no common version: the peer speaks {min} to {max}, this side 1 to 1; \
                  upgrade the older one"
@@ -61,10 +55,7 @@ fn a_range_that_holds_the_version_is_served() {
         let host = Host::start();
         for (min, max) in [(0, 1), (1, 9), (0, 0xffff)] {
             let mut peer = Peer::connect(host.address());
-            peer.send(&Frame {
-                code: min | max << 16,
-                ..hello()
-            });
+            peer.send(&Frame { code: min | max << 16, ..hello() });
             peer.expect_hello();
             host.serves(&mut peer, call(0, 1));
         }
@@ -78,10 +69,7 @@ fn kinds_that_are_not_known_end_the_connection() {
         // 4 to 9 are assigned to what comes later.
         let known = [HELLO, REQUEST, RESPONSE, GOAWAY];
         for kind in (0..=u8::MAX).filter(|kind| !known.contains(kind)) {
-            let frame = Frame {
-                kind,
-                ..request(call(0, 1), EchoClient::ECHO, b"")
-            };
+            let frame = Frame { kind, ..request(call(0, 1), EchoClient::ECHO, b"") };
             let text = format!("frame of unknown kind {kind}");
             host.refuses(&frame.bytes(), INVALID, &text);
             if kind < 16 {
@@ -110,20 +98,14 @@ fn flags_that_are_reserved_end_the_connection() {
                 if frame.kind == RESPONSE && flags == 2 {
                     continue;
                 }
-                let frame = Frame {
-                    flags,
-                    ..frame.clone()
-                };
+                let frame = Frame { flags, ..frame.clone() };
                 let text =
                     format!("flags {flags:#04x} hold bits that are reserved in a {name} frame");
                 host.refuses(&frame.bytes(), INVALID, &text);
             }
         }
         // A reply is the work of a handler.
-        let contradiction = Frame {
-            flags: 2,
-            ..reply(call(0, 1), b"")
-        };
+        let contradiction = Frame { flags: 2, ..reply(call(0, 1), b"") };
         let text = "flags 0x02 hold bits that are reserved in a RESPONSE frame";
         host.refuses(&contradiction.bytes(), INVALID, text);
     });
@@ -232,10 +214,9 @@ fn a_call_id_is_not_used_while_its_call_runs() {
         let body = archive(&Blob::new(1, 48));
         let held = request(call(3, 5), EchoClient::HOLD, &body);
         // The same id, and the same slot with another generation.
-        for (second, text) in [
-            (call(3, 5), "call 3.5 was used before"),
-            (call(3, 6), "call 3.6 was used before"),
-        ] {
+        for (second, text) in
+            [(call(3, 5), "call 3.5 was used before"), (call(3, 6), "call 3.6 was used before")]
+        {
             let before = host.counters();
             let again = request(second, EchoClient::ECHO, &body);
             let both = [held.bytes(), again.bytes()].concat();
@@ -254,10 +235,9 @@ fn a_call_id_is_not_used_after_its_call() {
     watched(|| {
         let host = Host::start();
         let body = archive(&Blob::new(1, 48));
-        for (second, text) in [
-            (call(3, 5), "call 3.5 was used before"),
-            (call(3, 4), "call 3.4 was used before"),
-        ] {
+        for (second, text) in
+            [(call(3, 5), "call 3.5 was used before"), (call(3, 4), "call 3.4 was used before")]
+        {
             let mut peer = Peer::open(host.address());
             host.serves(&mut peer, call(3, 5));
             host.refuses_on(
@@ -291,10 +271,7 @@ fn a_server_takes_no_response() {
     watched(|| {
         let host = Host::start();
         let text = "unexpected RESPONSE frame: this end serves calls and makes none";
-        let refused = Frame {
-            flags: 2,
-            ..status(call(0, 1), Code::Internal, "no")
-        };
+        let refused = Frame { flags: 2, ..status(call(0, 1), Code::Internal, "no") };
         for frame in [reply(call(0, 1), b""), refused] {
             host.refuses(&frame.bytes(), INVALID, text);
         }
@@ -399,12 +376,12 @@ fn a_hello_whose_fields_lie_is_refused() {
 fn judged(bytes: &[u8], is_open: bool) -> SessionError {
     let limits = Limits::default();
     let mut session = ServerSession::new(&[], limits, ShardPlace::default());
-    let mut decoder = Decoder::<ringcall::rkyv::util::AlignedVec<16>>::new(limits.frame_len_max);
+    let mut decoder = Decoder::<AlignedVec<16>>::new(limits.frame_len_max);
     let opening = if is_open { hello().bytes() } else { Vec::new() };
     let input = [&opening, bytes].concat();
     let mut at = 0;
     loop {
-        let step = decoder.next(&input, &mut at, |_| ringcall::rkyv::util::AlignedVec::new());
+        let step = decoder.next(&input, &mut at, |_| Ok(AlignedVec::new()));
         match step {
             Ok(ringcall_codec::Step::InPlace { header, body }) => {
                 if let Err(error) = session.handle_frame(&header, &input[body]) {
@@ -466,10 +443,7 @@ fn a_peer_that_finished_sending_is_still_told_why() {
     watched(|| {
         let host = Host::start();
         let text = "frame of unknown kind 9";
-        let wrong = Frame {
-            kind: 9,
-            ..Frame::default()
-        };
+        let wrong = Frame { kind: 9, ..Frame::default() };
         for is_open in [true, false] {
             // The end of the stream comes with the bytes before it, or soon after.
             for _ in 0..20 {

@@ -65,10 +65,7 @@ fn outcomes(bytes: Vec<u8>, text: &str) -> Vec<Result<u64, Status>> {
         assert!(!echo.client().is_open());
         // Nothing is sent any more.
         let late = echo.digest(&blob).await.err().unwrap();
-        assert_eq!(
-            late,
-            Status::new(Code::Unavailable, "the connection is closed").not_executed()
-        );
+        assert_eq!(late, Status::new(Code::Unavailable, "the connection is closed").not_executed());
         let len = |reply: Response<Digest>| reply.len.into();
         outcomes.into_iter().map(|end| end.map(len)).collect()
     })
@@ -76,10 +73,7 @@ fn outcomes(bytes: Vec<u8>, text: &str) -> Vec<Result<u64, Status>> {
 
 /// Bytes that break the protocol fail both calls, with this text.
 fn breaks(bytes: Vec<u8>, text: &str) {
-    let expected = Status::new(
-        Code::Internal,
-        format!("the server broke the protocol: {text}"),
-    );
+    let expected = Status::new(Code::Internal, format!("the server broke the protocol: {text}"));
     let failed = vec![Err(expected.clone()), Err(expected)];
     assert_eq!(outcomes(bytes, text), failed);
 }
@@ -128,10 +122,7 @@ fn a_response_to_no_call_at_all_closes_the_connection() {
 fn a_response_that_comes_twice_leaves_the_first_and_fails_the_rest() {
     watched(|| {
         let text = "response to call 0.1, which is not in flight";
-        let twice = [
-            digest_reply(call(0, 1)).bytes(),
-            digest_reply(call(0, 1)).bytes(),
-        ];
+        let twice = [digest_reply(call(0, 1)).bytes(), digest_reply(call(0, 1)).bytes()];
         let outcomes = outcomes(twice.concat(), text);
         assert_eq!(outcomes[0], Ok(20));
         let failed = format!("the server broke the protocol: {text}");
@@ -203,30 +194,18 @@ fn a_response_to_a_call_that_was_given_up_frees_its_slot() {
 fn frames_that_are_none_fail_every_call() {
     watched(|| {
         for kind in [0, 4, 5, 6, 7, 8, 9, 11, 255] {
-            let frame = Frame {
-                kind,
-                ..digest_reply(call(0, 1))
-            };
+            let frame = Frame { kind, ..digest_reply(call(0, 1)) };
             breaks(frame.bytes(), &format!("frame of unknown kind {kind}"));
         }
         for flags in [0x01, 0x04, 0x80] {
-            let frame = Frame {
-                flags,
-                ..digest_reply(call(0, 1))
-            };
+            let frame = Frame { flags, ..digest_reply(call(0, 1)) };
             let text =
                 format!("flags {flags:#04x} hold bits that are reserved in a RESPONSE frame");
             breaks(frame.bytes(), &text);
         }
-        let frame = Frame {
-            check: 1,
-            ..digest_reply(call(0, 1))
-        };
+        let frame = Frame { check: 1, ..digest_reply(call(0, 1)) };
         breaks(frame.bytes(), "reserved field `check` is not zero");
-        let frame = Frame {
-            meta_len: 1,
-            ..digest_reply(call(0, 1))
-        };
+        let frame = Frame { meta_len: 1, ..digest_reply(call(0, 1)) };
         breaks(frame.bytes(), "reserved field `meta_len` is not zero");
         let long = status(call(0, 1), Code::Internal, &"x".repeat(1025));
         let text = "status of 1025 bytes in a RESPONSE frame, the limit is 1024";
@@ -297,10 +276,7 @@ fn a_server_that_is_none_is_refused_by_its_first_bytes() {
         let magic = Frame { call: 7, ..hello() };
         let text = "not a ringcall peer: wrong magic 0x0000000000000007";
         refuses(&magic.bytes(), invalid, text);
-        let version = Frame {
-            code: 2 | 3 << 16,
-            ..hello()
-        };
+        let version = Frame { code: 2 | 3 << 16, ..hello() };
         let text = "no common version: the peer speaks 2 to 3, this side 1 to 1; \
                     upgrade the older one";
         refuses(&version.bytes(), Code::FailedPrecondition, text);
@@ -329,15 +305,11 @@ fn a_server_that_is_none_is_refused_by_its_first_bytes() {
 #[test]
 fn a_server_of_other_layouts_is_refused_and_told_which() {
     watched(|| {
-        let digest = EchoClient::METHODS
-            .iter()
-            .position(|method| method.name == "Echo.digest")
-            .unwrap();
-        for (request, reply, part) in [
-            (1, 0, "request"),
-            (0, 1, "reply"),
-            (1, 1, "request and reply"),
-        ] {
+        let digest =
+            EchoClient::METHODS.iter().position(|method| method.name == "Echo.digest").unwrap();
+        for (request, reply, part) in
+            [(1, 0, "request"), (0, 1, "reply"), (1, 1, "request and reply")]
+        {
             let mut methods: Vec<MethodInfo> = EchoClient::METHODS.to_vec();
             methods[digest].request ^= request;
             methods[digest].reply ^= reply;
@@ -361,10 +333,7 @@ fn a_server_of_other_layouts_is_refused_and_told_which() {
 fn a_server_that_closes_before_it_said_hello_is_named() {
     watched(|| {
         let hello = hello_of(1 << 20, 16, (0, 1), EchoClient::METHODS).bytes();
-        for len in (0..hello.len())
-            .step_by(7)
-            .chain([31, 32, 33, hello.len() - 1])
-        {
+        for len in (0..hello.len()).step_by(7).chain([31, 32, 33, hello.len() - 1]) {
             let begun = hello[..len].to_vec();
             let refusal = refusal(move |listener| {
                 let mut peer = Peer::accept(listener);
@@ -379,10 +348,7 @@ fn a_server_that_closes_before_it_said_hello_is_named() {
             peer.expect_hello();
             peer.send(&goaway(Code::PermissionDenied, "not you"));
         });
-        assert_eq!(
-            refusal,
-            " refused the connection: permission denied: not you"
-        );
+        assert_eq!(refusal, " refused the connection: permission denied: not you");
     });
 }
 
@@ -399,10 +365,9 @@ fn a_server_that_never_says_hello_is_given_up() {
             let timeout = Duration::from_millis(50);
             let config = ClientConfig::new().connect_timeout(timeout);
             match EchoClient::with(&config, address).await.err().unwrap() {
-                ConnectError::Timeout {
-                    address: at,
-                    timeout: after,
-                } => assert_eq!((at, after), (address, timeout)),
+                ConnectError::Timeout { address: at, timeout: after } => {
+                    assert_eq!((at, after), (address, timeout))
+                }
                 error => panic!("{error}"),
             }
         });

@@ -8,7 +8,6 @@ mod support;
 use std::io::{ErrorKind, Write};
 
 use ringcall::{Code, ShardConfig, SocketConfig};
-use socket2::{Domain, Socket, Type};
 use support::{
     echo::{Blob, EchoClient, digest_of, serve_on},
     host::Host,
@@ -60,9 +59,7 @@ fn a_stream_that_ends_inside_of_a_frame_is_closed_and_no_error() {
         }
         let connections = (first.len() + second.len()) as u64;
         let since = || host.counters().since(&before);
-        until("all are closed", || {
-            since().connections_closed == connections
-        });
+        until("all are closed", || since().connections_closed == connections);
         assert_eq!((since().protocol_errors, since().calls_refused), (0, 0));
     });
 }
@@ -82,9 +79,7 @@ fn a_stream_that_ends_inside_of_a_large_frame_is_closed_and_no_error() {
             host.is_unharmed();
         }
         let since = || host.counters().since(&before);
-        until("all are closed", || {
-            since().connections_closed == lengths.len() as u64
-        });
+        until("all are closed", || since().connections_closed == lengths.len() as u64);
         assert_eq!((since().protocol_errors, since().calls_refused), (0, 0));
     });
 }
@@ -100,15 +95,11 @@ fn a_reset_at_any_byte_harms_nobody_else() {
             let mut peer = Peer::connect(host.address());
             peer.send_bytes(&stream[..len]);
             let accepted = len as u64 + 1;
-            until("it is accepted", || {
-                since().connections_accepted == accepted
-            });
+            until("it is accepted", || since().connections_accepted == accepted);
             peer.reset();
             host.is_unharmed();
         }
-        until("all are closed", || {
-            since().connections_closed == stream.len() as u64
-        });
+        until("all are closed", || since().connections_closed == stream.len() as u64);
         assert_eq!((since().protocol_errors, since().accept_errors), (0, 0));
     });
 }
@@ -242,15 +233,6 @@ fn a_stream_of_single_bytes_is_the_same_stream() {
     });
 }
 
-/// Connects with little room for replies.
-fn connect_narrow(host: &Host) -> Peer {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    socket.set_send_buffer_size(64 * 1024).unwrap();
-    socket.connect(&host.address().into()).unwrap();
-    Peer::on(socket.into())
-}
-
 /// Writes until the server has read nothing for many turns, or `len_max` bytes were written.
 fn write_until_blocked(peer: &mut Peer, host: &Host, frame: &[u8], len_max: usize) -> usize {
     const TURNS: u32 = 40;
@@ -280,7 +262,7 @@ fn a_peer_that_never_reads_is_not_read_from() {
         let narrow = SocketConfig::new().receive_buffer_bytes(128 * 1024);
         let narrow = narrow.send_buffer_bytes(64 * 1024);
         let host = Host::of(serve_on(ShardConfig::new(), narrow));
-        let mut peer = connect_narrow(&host);
+        let mut peer = Peer::connect_narrow(host.address());
         peer.send(&hello());
         // One call of which there are many: each needs an id of its own.
         let body = archive(&Blob::new(3, 4000));
@@ -324,7 +306,7 @@ fn a_peer_that_never_reads_its_refusals_is_not_read_from() {
         let narrow = narrow.send_buffer_bytes(64 * 1024);
         let host = Host::of(serve_on(ShardConfig::new(), narrow));
         let before = host.counters();
-        let mut peer = connect_narrow(&host);
+        let mut peer = Peer::connect_narrow(host.address());
         peer.send(&hello());
         // Frames of no body, whose refusals are longer than they are.
         let frames: Vec<u8> = (0..1 << 18)

@@ -5,9 +5,7 @@
 
 mod support;
 
-use ringcall::{
-    Code, ConnectError, MethodInfo, Service, SessionError, ShardConfig, Status, prelude::*,
-};
+use ringcall::{Code, ConnectError, MethodInfo, Service, SessionError, ShardConfig, Status};
 use support::{
     raw,
     server::{counters, serve},
@@ -128,7 +126,7 @@ build!(
     }
 );
 
-/// Two of the methods that are in `first`, and one that is not; the types have other names.
+/// One of the methods that are in `first`, and one that is not; the types have other names.
 mod overlapping {
     use ringcall::prelude::*;
 
@@ -143,6 +141,7 @@ mod overlapping {
     }
 
     #[ringcall::service]
+    #[expect(dead_code, reason = "it is called and not served")]
     pub(crate) trait Kv {
         async fn get(&self, cx: &Context, request: Request<'_, Key>) -> Result<Value, Status>;
         async fn delete(&self, cx: &Context, request: Request<'_, Key>) -> Result<Value, Status>;
@@ -166,10 +165,7 @@ fn disagree<S: Service>(
     let address = server.address();
     let error = ringcall::run(async { ringcall::Client::connect(address, client).await.err() });
     match error.unwrap().unwrap() {
-        ConnectError::Session {
-            address: at,
-            source,
-        } => {
+        ConnectError::Session { address: at, source } => {
             let method = "Kv.get".to_owned();
             assert_eq!(at, address);
             assert_eq!(source, SessionError::LayoutMismatch { method, part });
@@ -181,10 +177,7 @@ fn disagree<S: Service>(
     let mut peer = raw::Peer::connect(address);
     peer.send(&raw::hello_with(client));
     let hello = peer.expect_hello();
-    assert_eq!(
-        hello.body,
-        raw::hello_of(16 << 20, 4096, (0, 1), S::METHODS).body
-    );
+    assert_eq!(hello.body, raw::hello_of(16 << 20, 4096, (0, 1), S::METHODS).body);
     peer.expect_goaway(Code::FailedPrecondition, &differs(part));
     let counters = counters(&server);
     assert_eq!(counters.protocol_errors, 2);
@@ -195,26 +188,10 @@ fn disagree<S: Service>(
 fn builds_that_disagree_on_a_message_do_not_connect() {
     watched(|| {
         let client = first::KvClient::METHODS;
-        disagree(
-            || added_field::KvServer::new(added_field::Store),
-            client,
-            "request",
-        );
-        disagree(
-            || renamed_field::KvServer::new(renamed_field::Store),
-            client,
-            "request",
-        );
-        disagree(
-            || other_reply::KvServer::new(other_reply::Store),
-            client,
-            "reply",
-        );
-        disagree(
-            || all_other::KvServer::new(all_other::Store),
-            client,
-            "request and reply",
-        );
+        disagree(|| added_field::KvServer::new(added_field::Store), client, "request");
+        disagree(|| renamed_field::KvServer::new(renamed_field::Store), client, "request");
+        disagree(|| other_reply::KvServer::new(other_reply::Store), client, "reply");
+        disagree(|| all_other::KvServer::new(all_other::Store), client, "request and reply");
     });
 }
 
@@ -236,16 +213,11 @@ fn services_that_share_some_methods_connect() {
         let address = server.address();
         let outcome = ringcall::run(async {
             let kv = overlapping::KvClient::connect(address).await.unwrap();
-            let key = overlapping::Key {
-                key: "shared".to_owned(),
-            };
+            let key = overlapping::Key { key: "shared".to_owned() };
             let got = kv.get(&key).await.unwrap();
             assert_eq!(&**got.value.as_ref().unwrap(), b"shared");
             let absent = kv.delete(&key).await.err().unwrap();
-            let text = format!(
-                "no method has the id {:#010x}",
-                overlapping::KvClient::DELETE
-            );
+            let text = format!("no method has the id {:#010x}", overlapping::KvClient::DELETE);
             let expected = Status::new(Code::Unimplemented, text).not_executed();
             assert_eq!(absent, expected);
             // The connection lives on.
@@ -261,12 +233,7 @@ fn services_that_share_no_method_connect() {
     watched(|| {
         let server = serve(ShardConfig::new(), || first::KvServer::new(first::Store));
         let mut peer = raw::Peer::connect(server.address());
-        let stranger = MethodInfo {
-            id: 7,
-            name: "Other.method",
-            request: 1,
-            reply: 2,
-        };
+        let stranger = MethodInfo { id: 7, name: "Other.method", request: 1, reply: 2 };
         peer.send(&raw::hello_with(&[stranger]));
         peer.expect_hello();
         let id = raw::call(0, 1);

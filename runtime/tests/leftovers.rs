@@ -1,83 +1,239 @@
-//! Starting and stopping leaves no descriptor and no thread behind.
+//! Starting and stopping leaves no descriptor, no thread and no mapping behind.
 //!
-//! The only test of its process, as it counts all of them.
+//! The only test of its process, as it counts all that there are.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
 
-use std::fs;
+mod support;
 
-use ringcall::prelude::*;
+use std::{
+    cell::Cell, collections::BTreeMap, fs, future::pending, panic::resume_unwind, pin::pin,
+    sync::Arc, thread,
+};
+
+use ringcall::{RunConfig, Server, ServerHandle, ShardConfig, prelude::*};
+use support::{
+    event::Noted,
+    raw::Peer,
+    server::usable_cores,
+    wait::{until, until_async, watched},
+};
 
 #[ringcall::message]
 pub struct Number {
     pub number: u64,
+    pub bytes: Vec<u8>,
 }
 
 #[ringcall::service]
 pub trait Adder {
     /// Adds one, at once.
     async fn add(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status>;
-
-    /// Waits for ever.
+    /// Adds one, after others had their turn.
+    async fn wait(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status>;
+    /// Never replies.
     async fn never(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status>;
 }
 
-struct Service;
+/// It counts the handlers that wait, and owns what the factory gave it.
+struct Service {
+    waiting: Cell<u64>,
+    _alive: Arc<()>,
+}
 
 impl Adder for Service {
     async fn add(&self, _: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
         Ok(Number {
             number: u64::from(request.number) + 1,
+            bytes: request.bytes.to_vec(),
         })
     }
 
-    async fn never(&self, _: &Context, _: Request<'_, Number>) -> Result<Number, Status> {
-        std::future::pending().await
+    async fn wait(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
+        ringcall::yield_now().await;
+        let mut reply = self.add(cx, request).await?;
+        reply.number += self.waiting.get() << 32;
+        Ok(reply)
+    }
+
+    async fn never(&self, _: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
+        // Held by the handler, and by nobody else.
+        let _kept = request.retain()?;
+        self.waiting.set(self.waiting.get() + 1);
+        pending().await
     }
 }
 
-fn descriptors() -> Vec<String> {
-    let mut open: Vec<_> = fs::read_dir("/proc/self/fd")
-        .unwrap()
-        .filter_map(|entry| {
-            let entry = entry.unwrap();
-            let to = fs::read_link(entry.path()).ok()?;
-            Some(to.to_string_lossy().into_owned())
-        })
-        .collect();
-    open.sort();
-    open
+fn number(number: u64, len: usize) -> Number {
+    Number {
+        number,
+        bytes: vec![number as u8; len],
+    }
 }
 
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
+/// What the process has.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Belongings {
+    descriptors: BTreeMap<String, usize>,
+    threads: usize,
+    /// Mappings of the size of a shard's receive buffers.
+    pools: usize,
+}
+
+/// Buffers of a length and number that nothing else has.
+const BUFFERS: (u16, u32) = (16, 12 * 4096);
+
+fn belongings() -> Belongings {
+    let mut descriptors = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd").unwrap() {
+        // What this reads the directory with is gone by now.
+        if let Ok(target) = fs::read_link(entry.unwrap().path()) {
+            let kind = target.to_string_lossy();
+            let kind = kind.split([':', '/']).take(2).collect::<Vec<_>>();
+            *descriptors.entry(kind.concat()).or_default() += 1;
+        }
+    }
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let pool_len = u64::from(BUFFERS.0) * u64::from(BUFFERS.1);
+    let size = format!("{} kB", pool_len / 1024);
+    let sizes = maps.lines().filter_map(|line| line.strip_prefix("Size:"));
+    Belongings {
+        descriptors,
+        threads: fs::read_dir("/proc/self/task").unwrap().count(),
+        pools: sizes.filter(|kept| kept.trim() == size).count(),
+    }
+}
+
+fn config() -> ShardConfig {
+    ShardConfig::new().receive_buffers(BUFFERS.0, BUFFERS.1)
+}
+
+fn serve(alive: &Arc<()>) -> ServerHandle {
+    let alive = Arc::clone(alive);
+    let cores: Vec<_> = usable_cores().into_iter().cycle().take(2).collect();
+    let server = Server::builder().cores(cores).shard(config());
+    let server = server.serve("127.0.0.1:0", move |_| {
+        // One of the service's own tasks, which never ends.
+        let theirs = Arc::clone(&alive);
+        ringcall::spawn(async move {
+            let _alive = theirs;
+            pending().await
+        });
+        AdderServer::new(Service {
+            waiting: Cell::new(0),
+            _alive: Arc::clone(&alive),
+        })
+    });
+    server.unwrap()
+}
+
+fn run<T, F: Future<Output = T>>(future: F) -> T {
+    RunConfig::new().shard(config()).run(future).unwrap()
+}
+
+/// Calls of all kinds, some of them never answered; what is returned outlives the shard.
+async fn call(server: &ServerHandle) -> (Response<Number>, AdderClient) {
+    let adder = AdderClient::connect(server.address()).await.unwrap();
+    let other = AdderClient::connect(server.address()).await.unwrap();
+    let background = other.clone();
+    ringcall::spawn(async move {
+        let outcome = background.never(&number(3, 30)).await;
+        assert!(outcome.is_err(), "it was answered");
+    });
+    let request = number(4, 40);
+    let mut dropped = pin!(other.never(&request));
+    assert!(Noted::new().poll(dropped.as_mut()).is_pending());
+    assert_eq!(adder.add(&number(1, 100)).await.unwrap().number, 2);
+    assert_eq!(other.wait(&number(1, 1000)).await.unwrap().bytes.len(), 1000);
+    // Longer than a receive buffer.
+    let response = adder.add(&number(1, 200_000)).await.unwrap();
+    assert_eq!(response.bytes.len(), 200_000);
+    (response, adder)
+}
+
+/// A server and a client come and go; the rounds differ in how.
+fn live(round: usize, alive: &Arc<()>) {
+    let server = serve(alive);
+    let silent = Peer::open(server.address());
+    let outlives = run(call(&server));
+    drop(silent);
+    match round % 5 {
+        0 => drop(server),
+        1 => {
+            server.stop();
+            server.join().unwrap();
+        }
+        2 => {
+            // The client is there when the server goes.
+            run(async {
+                let kept = call(&server).await;
+                let stopping = thread::spawn(move || drop(server));
+                until_async("the server has gone", || stopping.is_finished()).await;
+                stopping.join().unwrap();
+                drop(kept);
+            });
+        }
+        3 => {
+            drop(server);
+            let alive = Arc::clone(alive);
+            let server = Server::builder().cores([usable_cores()[0]]).shard(config());
+            let server = server.serve("127.0.0.1:0", move |_| -> AdderServer<Service> {
+                let _alive = Arc::clone(&alive);
+                resume_unwind(Box::new("on purpose"))
+            });
+            assert!(server.is_err());
+        }
+        _ => {
+            let panics = thread::scope(|scope| {
+                let running = scope.spawn(|| {
+                    run(async {
+                        let _kept = call(&server).await;
+                        resume_unwind(Box::new("on purpose"))
+                    })
+                });
+                running.join().map(|()| ())
+            });
+            assert!(panics.is_err());
+            drop(server);
+        }
+    }
+    drop(outlives);
 }
 
 #[test]
-fn probe() {
-    for round in 0..5 {
-        let server = Server::builder()
-            .cores([0])
-            .serve("127.0.0.1:0", |_| AdderServer::new(Service))
-            .unwrap();
-        let address = server.address();
-        ringcall::run(async move {
-            let adder = AdderClient::connect(address).await.unwrap();
-            let got = adder.add(&Number { number: 1 }).await.unwrap();
-            assert_eq!(got.number, 2);
-        })
-        .unwrap();
-        drop(server);
-        eprintln!(
-            "{round}: {} threads, {} fds",
-            threads(),
-            descriptors().len()
-        );
-    }
-    let mut map = std::collections::BTreeMap::new();
-    for d in descriptors() {
-        *map.entry(d.split(':').take(2).collect::<Vec<_>>().join(":"))
-            .or_insert(0) += 1;
-    }
-    eprintln!("{map:#?}");
+fn starting_and_stopping_200_times_leaves_nothing_behind() {
+    watched(|| {
+        let alive = Arc::new(());
+        // What is there once in a process.
+        for round in 0..5 {
+            live(round, &alive);
+        }
+        let mut before = belongings();
+        until("threads that have ended are gone", || {
+            let now = belongings();
+            let is_settled = now == before;
+            before = now;
+            is_settled
+        });
+        for round in 0..200 {
+            live(round, &alive);
+        }
+        let mut now = belongings();
+        // A thread of the executor ends in its own time.
+        for _ in 0..10_000 {
+            if now <= before {
+                break;
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+            now = belongings();
+        }
+        assert_eq!(now, before);
+        assert_eq!(now.pools, 0);
+        assert_eq!(Arc::strong_count(&alive), 1, "services and their tasks are dropped");
+    });
 }

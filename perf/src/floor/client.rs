@@ -217,7 +217,8 @@ impl Client {
                     self.dirty.push(index);
                 }
             }
-            Event::Accepted { .. } | Event::Connected { .. } => {}
+            // It starts no such operation.
+            Event::SentShared { .. } | Event::Accepted { .. } | Event::Connected { .. } => {}
         }
         Ok(())
     }

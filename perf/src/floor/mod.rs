@@ -3,12 +3,10 @@
 //! It has the runtime's ring with the same flags and sizes, the same receive buffers, the same
 //! two receive modes (multishot into the pool; frames longer than a pool buffer into a buffer of
 //! their own) and one send per connection per turn. It has no executor, no frames, no calls, no
-//! messages: bytes that arrive are put behind those to be sent, which is the one copy that a
-//! reply of ringcall has too. Both sides of it sleep in the ring.
-//!
-//! That copy is there because the ring sends only from a `Vec`, and receives into other buffers. A
-//! raw echo that sent large frames from where it received them would be faster: the ratios of
-//! large bodies are to an echo that copies.
+//! messages. Bytes that came to the pool are put behind those to be sent, so that there is one
+//! send for all that has arrived, which is the one copy that a reply of ringcall has too. Frames
+//! longer than a pool buffer are sent from where they were received, without a copy; ringcall
+//! copies those once, as it encodes the reply. Both sides of the floor sleep in the ring.
 //!
 //! It must stay as fast as can be: every ratio that is reported is to it.
 
@@ -63,8 +61,8 @@ impl Turns {
     }
 }
 
-/// The receive of frames that no pool buffer holds whole: each into the same buffer, from its
-/// first byte to its last.
+/// The receive of frames that no pool buffer holds whole: each into one buffer, from its first
+/// byte to its last.
 struct Whole {
     frame_len: usize,
     /// Where in the buffer this frame's first byte that is received here goes: not zero where

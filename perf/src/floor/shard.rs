@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io, mem, os::fd::OwnedFd, rc::Rc};
 use ringcall::{
     SEND_BUFFER_MAX_DEFAULT, ShardCounters,
     limits::FRAME_LEN_MAX_DEFAULT,
-    ring::{Completion, Event, Filled, OpId, OwnedBuffer, Socket},
+    ring::{Chunk, Completion, Event, Filled, Lease, OpId, OwnedBuffer, Ring, Socket},
 };
 use rustix::{io::Errno, net::Shutdown};
 
@@ -43,12 +43,22 @@ struct Connection {
     is_dirty: bool,
     /// The multishot receive, while it stands.
     multishot: Option<OpId>,
-    /// Bytes received so far, to know where frames begin.
+    /// Bytes received into the pool so far, to know where frames begin.
     received: u64,
-    /// Set where its frames are longer than a pool buffer.
-    whole: Option<Whole>,
-    /// The buffer for those, while no receive has it.
+    /// Set where its frames are longer than a pool buffer. Output is then empty.
+    large: Option<Large>,
+}
+
+/// What a connection has if its frames are long: they are received whole, each into a buffer of
+/// its own, and sent from there.
+struct Large {
+    whole: Whole,
+    /// The buffer of a frame of which a part has arrived, while no receive has it.
     buffer: Option<OwnedBuffer>,
+    is_receiving: bool,
+    /// What arrived and is to be sent.
+    output: VecDeque<Lease>,
+    output_len: usize,
 }
 
 impl Shard {
@@ -99,6 +109,9 @@ impl Shard {
             Event::Received { result, more } => self.received(token, result, more),
             Event::ReceivedInto { result, buffer } => self.received_into(token, result, buffer),
             Event::Sent { result, bytes, from } => self.sent(token, result, bytes, from),
+            Event::SentShared { result, bytes, from } => {
+                self.sent_shared(token, result, bytes, from);
+            }
             Event::Connected { .. } => {}
         }
     }
@@ -133,14 +146,16 @@ impl Shard {
         match result {
             Ok(Some(bytes)) => {
                 self.counters.bytes_received += bytes.len() as u64;
-                connection.take(&bytes, &mut self.dirty);
-                let is_first = connection.received == 0;
-                connection.received += bytes.len() as u64;
-                if is_first && let Some(frame_len) = frame_len_of(&bytes) {
+                if connection.received == 0
+                    && let Some(frame_len) = frame_len_of(&bytes)
+                {
                     connection.learn(frame_len, self.turns.ring.pool().buffer_len());
                 }
+                connection.received += bytes.len() as u64;
+                connection.take(bytes);
+                connection.mark_dirty(&mut self.dirty);
                 // Large frames, or a peer that does not read: the multishot receive ends.
-                if (connection.whole.is_some() || connection.is_full())
+                if (connection.large.is_some() || connection.is_full())
                     && let Some(op) = connection.multishot
                 {
                     self.turns.ring.cancel(op);
@@ -162,20 +177,14 @@ impl Shard {
         let Some(connection) = find(&mut self.connections, token) else {
             return;
         };
-        let Some(whole) = &mut connection.whole else {
-            return;
-        };
-        let Ok(received) = result else {
+        let (Some(large), Ok(received @ 1..)) = (&mut connection.large, result) else {
             return self.close(token);
         };
-        if received == 0 {
-            return self.close(token);
-        }
         self.counters.bytes_received += received as u64;
-        if let Some(bytes) = whole.received(received) {
-            connection.take(&buffer[bytes], &mut self.dirty);
+        large.received(received, buffer);
+        if !large.output.is_empty() {
+            connection.mark_dirty(&mut self.dirty);
         }
-        connection.buffer = Some(buffer);
         self.receive(token);
     }
 
@@ -206,6 +215,28 @@ impl Shard {
         }
     }
 
+    fn sent_shared(&mut self, token: u64, result: io::Result<usize>, bytes: Lease, from: usize) {
+        let Some(connection) = find(&mut self.connections, token) else {
+            return;
+        };
+        let (Some(large), Ok(sent @ 1..)) = (&mut connection.large, result) else {
+            return self.close(token);
+        };
+        self.counters.bytes_sent += sent as u64;
+        if from + sent < bytes.len() {
+            self.counters.sends += 1;
+            self.turns.ring.send_shared(&connection.socket, token, bytes, from + sent);
+            return;
+        }
+        // Its buffer is then the next that is received into.
+        drop(bytes);
+        connection.is_sending = false;
+        if !large.output.is_empty() {
+            connection.mark_dirty(&mut self.dirty);
+        }
+        self.receive(token);
+    }
+
     /// Sees to it that a receive stands, where one should.
     #[inline]
     fn receive(&mut self, token: u64) {
@@ -216,22 +247,15 @@ impl Shard {
             return;
         }
         let ring = &mut self.turns.ring;
-        match (&mut connection.whole, connection.buffer.take()) {
-            (Some(whole), Some(buffer)) => {
-                whole.receive(ring, &connection.socket, token, buffer);
-            }
-            (Some(whole), None) if connection.received > 0 => {
-                // The multishot receive has ended; the frame that it was in ends in the buffer.
-                let start = (connection.received % whole.frame_len as u64) as usize;
-                *whole = Whole::new(whole.frame_len, start);
-                connection.received = 0;
-                let buffer = ring.owned().take(whole.frame_len);
-                whole.receive(ring, &connection.socket, token, buffer);
-            }
-            // A receive has the buffer.
-            (Some(_), None) => {}
-            (None, _) => {
-                connection.multishot = Some(ring.recv_multishot(&connection.socket, token));
+        match &mut connection.large {
+            None => connection.multishot = Some(ring.recv_multishot(&connection.socket, token)),
+            Some(large) => {
+                if connection.received > 0 {
+                    // The multishot receive has ended in the middle of a frame.
+                    large.begin((connection.received % large.whole.frame_len as u64) as usize);
+                    connection.received = 0;
+                }
+                large.receive(ring, &connection.socket, token);
             }
         }
     }
@@ -247,6 +271,10 @@ impl Shard {
         }
         connection.is_sending = true;
         self.counters.sends += 1;
+        if let Some(bytes) = connection.large.as_mut().and_then(Large::next) {
+            self.turns.ring.send_shared(&connection.socket, token, bytes, 0);
+            return;
+        }
         let bytes = mem::replace(&mut connection.output, mem::take(&mut connection.spare));
         self.turns.ring.send(&connection.socket, token, bytes, 0);
     }
@@ -274,16 +302,20 @@ impl Connection {
             is_dirty: false,
             multishot: None,
             received: 0,
-            whole: None,
-            buffer: None,
+            large: None,
         }
     }
 
     /// Puts bytes behind those to be sent.
     #[inline]
-    fn take(&mut self, bytes: &[u8], dirty: &mut Vec<u64>) {
-        self.output.extend_from_slice(bytes);
-        self.mark_dirty(dirty);
+    fn take(&mut self, bytes: Filled) {
+        match &mut self.large {
+            None => self.output.extend_from_slice(&bytes),
+            Some(large) => {
+                let chunk = Chunk::of_pool(bytes);
+                large.push(Lease::new(&chunk, 0..chunk.len()));
+            }
+        }
     }
 
     #[inline]
@@ -297,14 +329,64 @@ impl Connection {
     /// Takes note of how long the frames of this connection are.
     fn learn(&mut self, frame_len: usize, pool_buffer_len: usize) {
         if frame_len > pool_buffer_len && frame_len <= FRAME_LEN_MAX_DEFAULT as usize {
-            self.whole = Some(Whole::new(frame_len, 0));
+            self.large = Some(Large {
+                whole: Whole::new(frame_len, 0),
+                buffer: None,
+                is_receiving: false,
+                output: VecDeque::new(),
+                output_len: 0,
+            });
         }
     }
 
     /// Whether so much waits behind a send that no more is to be received.
     #[inline]
     fn is_full(&self) -> bool {
-        self.is_sending && self.output.len() > SEND_BUFFER_MAX_DEFAULT
+        let waiting = self.large.as_ref().map_or(self.output.len(), |large| large.output_len);
+        self.is_sending && waiting > SEND_BUFFER_MAX_DEFAULT
+    }
+}
+
+impl Large {
+    /// Begins with a frame of which `start` bytes have come to the pool.
+    fn begin(&mut self, start: usize) {
+        self.whole = Whole::new(self.whole.frame_len, start);
+    }
+
+    /// Receives the rest of the frame, unless that is under way.
+    fn receive(&mut self, ring: &mut Ring, socket: &Socket, token: u64) {
+        if self.is_receiving {
+            return;
+        }
+        self.is_receiving = true;
+        let begun = self.buffer.take();
+        let buffer = begun.unwrap_or_else(|| ring.owned().take(self.whole.frame_len));
+        self.whole.receive(ring, socket, token, buffer);
+    }
+
+    /// Takes note of bytes in the buffer. A frame that is complete is to be sent from there, and
+    /// the next comes to another buffer.
+    fn received(&mut self, bytes: usize, buffer: OwnedBuffer) {
+        self.is_receiving = false;
+        match self.whole.received(bytes) {
+            None => self.buffer = Some(buffer),
+            Some(frame) => {
+                let chunk = Chunk::of_owned(buffer.share(), frame.end);
+                self.push(Lease::new(&chunk, frame));
+            }
+        }
+    }
+
+    fn push(&mut self, bytes: Lease) {
+        self.output_len += bytes.len();
+        self.output.push_back(bytes);
+    }
+
+    /// What is to be sent next.
+    fn next(&mut self) -> Option<Lease> {
+        let bytes = self.output.pop_front()?;
+        self.output_len -= bytes.len();
+        Some(bytes)
     }
 }
 

@@ -107,7 +107,8 @@ fn legend(report: &Report) -> String {
         server/call, client/call:\nCPU time of the threads that serve and that call."
         .to_owned();
     if report.ratios.iter().any(Option::is_some) {
-        text += "\nratio: to the floor, a raw io_uring echo of as many bytes, copied once into a send buffer.";
+        text += "\nratio: to the floor, a raw io_uring echo of as many bytes, copied once into a send buffer, \
+            or sent from where\nthey were received where a frame is longer than a buffer of the pool.";
     }
     if report.conditions.repeat > 1 {
         text += "\nmax: of all repeats.";

@@ -123,6 +123,17 @@ impl fmt::Display for MemlockLimit {
 }
 
 impl RingError {
+    /// Names the cause where something else of a shard than its ring cannot be made, if the cure is
+    /// one that is named here; gives the error back if not.
+    pub(crate) fn of_shard(source: io::Error) -> Result<Self, io::Error> {
+        match Errno::from_io_error(&source) {
+            Some(Errno::PERM | Errno::NOSYS | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => {
+                Ok(Self::of(Step::Setup, source, &RingConfig::default()))
+            }
+            _ => Err(source),
+        }
+    }
+
     /// Names the cause of a step's failure, and the cure where there is one.
     pub(super) fn of(step: Step, source: io::Error, config: &RingConfig) -> Self {
         match (step, Errno::from_io_error(&source)) {

@@ -21,7 +21,7 @@ use io_uring::{
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::SockAddr;
 
-use super::{Completion, Event, OpId, OwnedBuffer, Pool, Socket, kernel::POOL_GROUP};
+use super::{Completion, Event, Lease, OpId, OwnedBuffer, Pool, Socket, kernel::POOL_GROUP};
 
 /// Bytes that one operation moves at most. The kernel itself stops a little below 2 GiB.
 const OPERATION_LEN_MAX: usize = 1 << 30;
@@ -46,6 +46,12 @@ pub(super) enum Operation {
         bytes: Vec<u8>,
         from: usize,
     },
+    /// The lease keeps every writer away, the kernel's receives included.
+    SendShared {
+        socket: Socket,
+        bytes: Lease,
+        from: usize,
+    },
     Connect {
         socket: Socket,
         address: Box<SockAddr>,
@@ -62,40 +68,17 @@ impl Operation {
                 .flags(SocketFlags::CLOEXEC.bits().cast_signed())
                 .build(),
             Self::Recv { socket } => opcode::RecvMulti::new(fd(socket), POOL_GROUP).build(),
-            Self::RecvInto {
-                socket,
-                buffer,
-                from,
-                to,
-                wait_all,
-            } => {
+            Self::RecvInto { socket, buffer, from, to, wait_all } => {
                 let to = (*to).min(buffer.len());
                 let from = (*from).min(to);
                 let len = (to - from).min(OPERATION_LEN_MAX) as u32;
-                let flags = if *wait_all {
-                    RecvFlags::WAITALL
-                } else {
-                    RecvFlags::empty()
-                };
+                let flags = if *wait_all { RecvFlags::WAITALL } else { RecvFlags::empty() };
                 // In bounds: `from` is at most the buffer's length.
                 let start = buffer.start().as_ptr().wrapping_add(from);
-                opcode::Recv::new(fd(socket), start, len)
-                    .flags(flags.bits().cast_signed())
-                    .build()
+                opcode::Recv::new(fd(socket), start, len).flags(flags.bits().cast_signed()).build()
             }
-            Self::Send {
-                socket,
-                bytes,
-                from,
-            } => {
-                let unsent = bytes.get(*from..).unwrap_or_default();
-                let len = unsent.len().min(OPERATION_LEN_MAX) as u32;
-                // The kernel knows one set of flags; the crate has a type for each direction.
-                let flags = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
-                opcode::Send::new(fd(socket), unsent.as_ptr(), len)
-                    .flags(flags.cast_signed())
-                    .build()
-            }
+            Self::Send { socket, bytes, from } => send_entry(socket, bytes, *from),
+            Self::SendShared { socket, bytes, from } => send_entry(socket, bytes, *from),
             Self::Connect { socket, address } => {
                 opcode::Connect::new(fd(socket), address.as_ptr().cast(), address.len()).build()
             }
@@ -108,7 +91,10 @@ impl Operation {
         match self {
             Self::Accept { .. } => Some(accepted(result, true)),
             Self::Recv { .. } => Some(received(result, filled, true)),
-            Self::RecvInto { .. } | Self::Send { .. } | Self::Connect { .. } => None,
+            Self::RecvInto { .. }
+            | Self::Send { .. }
+            | Self::SendShared { .. }
+            | Self::Connect { .. } => None,
         }
     }
 
@@ -118,20 +104,24 @@ impl Operation {
         match self {
             Self::Accept { .. } => accepted(result, false),
             Self::Recv { .. } => received(result, filled, false),
-            Self::RecvInto { buffer, .. } => Event::ReceivedInto {
-                result: count(result),
-                buffer,
-            },
-            Self::Send { bytes, from, .. } => Event::Sent {
-                result: count(result),
-                bytes,
-                from,
-            },
-            Self::Connect { .. } => Event::Connected {
-                result: count(result).map(drop),
-            },
+            Self::RecvInto { buffer, .. } => Event::ReceivedInto { result: count(result), buffer },
+            Self::Send { bytes, from, .. } => Event::Sent { result: count(result), bytes, from },
+            Self::SendShared { bytes, from, .. } => {
+                Event::SentShared { result: count(result), bytes, from }
+            }
+            Self::Connect { .. } => Event::Connected { result: count(result).map(drop) },
         }
     }
+}
+
+/// Asks for `bytes[from..]` to be sent.
+#[inline]
+fn send_entry(socket: &Socket, bytes: &[u8], from: usize) -> squeue::Entry {
+    let unsent = bytes.get(from..).unwrap_or_default();
+    let len = unsent.len().min(OPERATION_LEN_MAX) as u32;
+    // The kernel knows one set of flags; the crate has a type for each direction.
+    let flags = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
+    opcode::Send::new(fd(socket), unsent.as_ptr(), len).flags(flags.cast_signed()).build()
 }
 
 #[inline]
@@ -261,11 +251,7 @@ impl InFlight {
         slot.generation = slot.generation.wrapping_add(1);
         slot.next_free = self.first_free.replace(op.index() as u32);
         self.len -= 1;
-        Some(Completion {
-            token,
-            op,
-            event: operation.finish(result, filled),
-        })
+        Some(Completion { token, op, event: operation.finish(result, filled) })
     }
 }
 

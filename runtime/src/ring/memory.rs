@@ -11,7 +11,7 @@ use std::{
     ptr::{NonNull, null_mut},
 };
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Alignment of heap blocks in bytes: a cache line, and more than any archived type asks for.
 const HEAP_ALIGN: usize = 64;
@@ -48,6 +48,22 @@ impl Memory {
             len,
             origin: Origin::Mapped,
         })
+    }
+
+    /// As [`map`](Self::map), with the smallest pages there are: a byte in the mapping then costs
+    /// one of those, and not 2 MiB where the host backs everything with huge pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    pub(super) fn map_sparse(len: usize) -> io::Result<Self> {
+        let memory = Self::map(len)?;
+        let start = memory.start.as_ptr().cast();
+        // SAFETY: the range is the mapping's, whose content this leaves as it is.
+        let advised = unsafe { madvise(start, memory.len, Advice::LinuxNoHugepage) };
+        // A kernel without huge pages refuses, and needs no advice.
+        let _ = advised;
+        Ok(memory)
     }
 
     /// Takes `len` zeroed bytes from the heap, aligned to a cache line.

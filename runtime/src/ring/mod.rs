@@ -81,24 +81,13 @@ impl Default for RingConfig {
 
 impl RingConfig {
     fn validate(&self) -> Result<(), RingError> {
-        let Self {
-            sq_entries,
-            cq_entries,
-            pool_buffers,
-            pool_buffer_len,
-            ..
-        } = *self;
+        let Self { sq_entries, cq_entries, pool_buffers, pool_buffer_len, .. } = *self;
         let is_valid = (1..=32_768).contains(&sq_entries);
         check("sq_entries", sq_entries, "from 1 to 32768", is_valid)?;
         let is_valid = cq_entries >= sq_entries;
         check("cq_entries", cq_entries, "at least sq_entries", is_valid)?;
         let is_valid = pool_buffers.is_power_of_two();
-        check(
-            "pool_buffers",
-            pool_buffers,
-            "a power of two up to 32768",
-            is_valid,
-        )?;
+        check("pool_buffers", pool_buffers, "a power of two up to 32768", is_valid)?;
         let pool_len = u64::from(pool_buffers) * u64::from(pool_buffer_len);
         let is_valid = pool_buffer_len.is_multiple_of(16) && (1..=1 << 30).contains(&pool_len);
         let wanted = "a multiple of 16, and the whole pool at most 1 GiB";
@@ -115,11 +104,7 @@ fn check(
     if is_valid {
         return Ok(());
     }
-    Err(RingError::Config {
-        setting,
-        value: value.into(),
-        wanted,
-    })
+    Err(RingError::Config { setting, value: value.into(), wanted })
 }
 
 /// An operation. Never that of another, even when the table's place is used again.
@@ -189,6 +174,15 @@ pub enum Event {
         /// Where in `bytes` the send began.
         from: usize,
     },
+    /// Received bytes were sent from where they lie.
+    SentShared {
+        /// As for [`Sent`](Self::Sent).
+        result: io::Result<usize>,
+        /// The bytes, as they were handed over. Dropping the last lease on them frees their buffer.
+        bytes: Lease,
+        /// Where in `bytes` the send began.
+        from: usize,
+    },
     /// A connection was made or refused.
     Connected {
         /// Whether it was made.
@@ -231,17 +225,11 @@ impl Ring {
         const CQ_ENTRIES_MAX: u32 = 65_536;
         config.validate()?;
         let cq_entries = config.cq_entries.min(CQ_ENTRIES_MAX);
-        let kernel = Kernel::new(&RingConfig {
-            cq_entries,
-            ..config.clone()
-        })?;
+        let kernel = Kernel::new(&RingConfig { cq_entries, ..config.clone() })?;
         let pool = Pool::new(config.pool_buffers, config.pool_buffer_len).map_err(|source| {
             let buffer_bytes = u64::from(config.pool_buffer_len);
             let wanted_bytes = u64::from(config.pool_buffers) * buffer_bytes;
-            RingError::Memory {
-                wanted_bytes,
-                source,
-            }
+            RingError::Memory { wanted_bytes, source }
         })?;
         // SAFETY: the ring keeps the pool, and its `Drop` leaks it where operations are left.
         let registered = unsafe { kernel.register_pool(&pool) };
@@ -271,24 +259,14 @@ impl Ring {
 
     /// Accepts connections until it fails or is cancelled: [`Event::Accepted`].
     pub fn accept_multishot(&mut self, listener: &Socket, token: u64) -> OpId {
-        self.start(
-            token,
-            Operation::Accept {
-                listener: Rc::clone(listener),
-            },
-        )
+        self.start(token, Operation::Accept { listener: Rc::clone(listener) })
     }
 
     /// Receives into the pool until the stream ends, the pool is empty or it is cancelled:
     /// [`Event::Received`].
     #[inline]
     pub fn recv_multishot(&mut self, socket: &Socket, token: u64) -> OpId {
-        self.start(
-            token,
-            Operation::Recv {
-                socket: Rc::clone(socket),
-            },
-        )
+        self.start(token, Operation::Recv { socket: Rc::clone(socket) })
     }
 
     /// Receives into `buffer[from..to]`, cut to its capacity: [`Event::ReceivedInto`]. With
@@ -305,42 +283,28 @@ impl Ring {
         wait_all: bool,
     ) -> OpId {
         let socket = Rc::clone(socket);
-        self.start(
-            token,
-            Operation::RecvInto {
-                socket,
-                buffer,
-                from,
-                to,
-                wait_all,
-            },
-        )
+        self.start(token, Operation::RecvInto { socket, buffer, from, to, wait_all })
     }
 
     /// Sends `bytes[from..]`, all of it unless that fails: [`Event::Sent`]. Two sends on one
     /// socket at a time may be sent in any order, and mixed.
     #[inline]
     pub fn send(&mut self, socket: &Socket, token: u64, bytes: Vec<u8>, from: usize) -> OpId {
-        self.start(
-            token,
-            Operation::Send {
-                socket: Rc::clone(socket),
-                bytes,
-                from,
-            },
-        )
+        self.start(token, Operation::Send { socket: Rc::clone(socket), bytes, from })
+    }
+
+    /// [`send`](Self::send) of received bytes from where they lie: [`Event::SentShared`]. Their
+    /// buffer is not received into before that.
+    #[inline]
+    pub fn send_shared(&mut self, socket: &Socket, token: u64, bytes: Lease, from: usize) -> OpId {
+        let socket = Rc::clone(socket);
+        self.start(token, Operation::SendShared { socket, bytes, from })
     }
 
     /// Connects a socket: [`Event::Connected`].
     pub fn connect(&mut self, socket: &Socket, token: u64, address: &SocketAddr) -> OpId {
         let address = Box::new((*address).into());
-        self.start(
-            token,
-            Operation::Connect {
-                socket: Rc::clone(socket),
-                address,
-            },
-        )
+        self.start(token, Operation::Connect { socket: Rc::clone(socket), address })
     }
 
     /// Asks the kernel to end an operation. Its final completion comes in any case: with
@@ -404,11 +368,7 @@ impl Ring {
         if !self.backlog.is_empty() {
             self.enter_always()?;
         }
-        if self.kernel.is_empty() {
-            self.kernel.wait(timeout)
-        } else {
-            self.enter()
-        }
+        if self.kernel.is_empty() { self.kernel.wait(timeout) } else { self.enter() }
     }
 
     /// Whether there is nothing to submit, to run or to drain. Reads shared memory only, and
@@ -421,13 +381,7 @@ impl Ring {
     /// Moves all completions that are there to the end of `out`.
     #[inline]
     pub fn drain(&mut self, out: &mut Vec<Completion>) {
-        let Self {
-            kernel,
-            in_flight,
-            pool,
-            strays,
-            ..
-        } = self;
+        let Self { kernel, in_flight, pool, strays, .. } = self;
         let completions = kernel.completions();
         out.reserve(completions.len());
         for entry in completions {

@@ -200,7 +200,7 @@ impl fmt::Debug for OwnedBuffer {
 /// A block with `len` bytes of memory of its own.
 fn new_block(len: usize) -> io::Result<Rc<Block>> {
     let memory = if len >= MAPPED_LEN_MIN {
-        Memory::map(len)?
+        Memory::map_sparse(len)?
     } else {
         Memory::heap(len)?
     };

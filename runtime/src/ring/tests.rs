@@ -54,10 +54,7 @@ fn one(ring: &mut Ring) -> Completion {
 
 fn filled(completion: Completion) -> Filled {
     match completion.event {
-        Event::Received {
-            result: Ok(Some(filled)),
-            ..
-        } => filled,
+        Event::Received { result: Ok(Some(filled)), .. } => filled,
         event => panic!("not received: {event:?}"),
     }
 }
@@ -75,10 +72,7 @@ fn received_buffers_are_used_again() {
         peer.write_all(&round.to_le_bytes()).unwrap();
         let completion = one(&mut ring);
         assert_eq!((completion.token, completion.op), (7, op));
-        assert!(matches!(
-            completion.event,
-            Event::Received { more: true, .. }
-        ));
+        assert!(matches!(completion.event, Event::Received { more: true, .. }));
         let bytes = filled(completion);
         assert_eq!(*bytes, round.to_le_bytes());
         assert!(ring.pool().contains(bytes.as_ptr()));
@@ -95,23 +89,14 @@ fn the_end_of_the_stream_ends_the_receive() {
     ring.recv_multishot(&socket, 0);
     drop(peer);
     let completion = one(&mut ring);
-    assert!(matches!(
-        completion.event,
-        Event::Received {
-            result: Ok(None),
-            more: false
-        }
-    ));
+    assert!(matches!(completion.event, Event::Received { result: Ok(None), more: false }));
     assert_eq!(ring.in_flight(), 0);
     assert_eq!(ring.pool().free(), 2);
 }
 
 #[test]
 fn a_lease_reads_the_same_while_others_come_and_go() {
-    let config = RingConfig {
-        pool_buffers: 4,
-        ..small()
-    };
+    let config = RingConfig { pool_buffers: 4, ..small() };
     let mut ring = Ring::new(&config).unwrap();
     let (mut peer, socket) = pair();
     ring.recv_multishot(&socket, 0);
@@ -142,10 +127,7 @@ fn an_empty_pool_is_told_and_refills() {
     assert_eq!(ring.pool().free(), 0);
     peer.write_all(b"more").unwrap();
     match one(&mut ring).event {
-        Event::Received {
-            result: Err(error),
-            more: false,
-        } => {
+        Event::Received { result: Err(error), more: false } => {
             assert_eq!(errno(&error), Some(Errno::NOBUFS));
         }
         event => panic!("{event:?}"),
@@ -170,32 +152,18 @@ fn a_range_of_ones_own_buffer_is_filled_exactly() {
         peer.write_all(b"after").unwrap();
         peer
     });
-    let Event::ReceivedInto { result, buffer } = one(&mut ring).event else {
-        panic!()
-    };
+    let Event::ReceivedInto { result, buffer } = one(&mut ring).event else { panic!() };
     assert_eq!(result.unwrap(), 90_000);
     assert!(buffer[..1000].iter().all(|byte| *byte == 0xee));
     assert!(buffer[1000..91_000].iter().all(|byte| *byte == 0xaa));
     assert!(buffer[91_000..].iter().all(|byte| *byte == 0xee));
     drop(writer.join().unwrap());
     ring.recv_into(&socket, 4, buffer, usize::MAX - 1, usize::MAX, true);
-    let Event::ReceivedInto { result, buffer } = one(&mut ring).event else {
-        panic!()
-    };
-    assert_eq!(
-        result.unwrap(),
-        0,
-        "a range outside of the buffer is cut to nothing"
-    );
+    let Event::ReceivedInto { result, buffer } = one(&mut ring).event else { panic!() };
+    assert_eq!(result.unwrap(), 0, "a range outside of the buffer is cut to nothing");
     ring.recv_into(&socket, 5, buffer, 0, 64, true);
-    let Event::ReceivedInto { result, buffer } = one(&mut ring).event else {
-        panic!()
-    };
-    assert_eq!(
-        (result.unwrap(), &buffer[..5]),
-        (5, &b"after"[..]),
-        "the stream ended early"
-    );
+    let Event::ReceivedInto { result, buffer } = one(&mut ring).event else { panic!() };
+    assert_eq!((result.unwrap(), &buffer[..5]), (5, &b"after"[..]), "the stream ended early");
 }
 
 #[test]
@@ -216,16 +184,122 @@ fn a_large_send_is_sent_whole() {
     ring.send(&socket, 9, bytes, 3);
     let completion = one(&mut ring);
     assert_eq!(completion.token, 9);
-    let Event::Sent {
-        result,
-        bytes,
-        from: 3,
-    } = completion.event
-    else {
-        panic!()
-    };
+    let Event::Sent { result, bytes, from: 3 } = completion.event else { panic!() };
     assert_eq!(result.unwrap(), bytes.len() - 3);
     assert!(reading.join().unwrap());
+}
+
+/// Writes until the socket takes no more, so that a send waits for its peer to read. Gives the
+/// number of bytes written.
+fn fill(socket: &Socket) -> usize {
+    let mut stream = UnixStream::from(socket.try_clone().unwrap());
+    stream.set_nonblocking(true).unwrap();
+    let mut written = 0;
+    while let Ok(len) = stream.write(&[0; 4096]) {
+        written += len;
+    }
+    stream.set_nonblocking(false).unwrap();
+    written
+}
+
+#[test]
+fn a_buffer_of_the_pool_is_sent_from_and_not_received_into_before_that() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let (mut peer, socket) = pair();
+    let (mut reader, other) = pair();
+    ring.recv_multishot(&socket, 0);
+    peer.write_all(b"received, then sent").unwrap();
+    let chunk = Chunk::of_pool(filled(one(&mut ring)));
+    let ahead = fill(&other);
+    let op = ring.send_shared(&other, 1, Lease::new(&chunk, 2..17), 8);
+    drop(chunk);
+    // The only other buffer is received into, and then none is left.
+    peer.write_all(&[1; 64]).unwrap();
+    let held = filled(one(&mut ring));
+    peer.write_all(&[2; 64]).unwrap();
+    let Event::Received { result: Err(error), .. } = one(&mut ring).event else { panic!() };
+    assert_eq!(errno(&error), Some(Errno::NOBUFS));
+    drop(held);
+    assert_eq!(ring.pool().free(), 1);
+    reader.read_exact(&mut vec![0; ahead]).unwrap();
+    let Completion { token: 1, op: sent, event } = one(&mut ring) else { panic!() };
+    assert_eq!(sent, op);
+    let Event::SentShared { result, bytes, from: 8 } = event else { panic!("{event:?}") };
+    assert_eq!((result.unwrap(), &*bytes), (7, &b"ceived, then se"[..]));
+    let mut read = [0; 7];
+    reader.read_exact(&mut read).unwrap();
+    assert_eq!(read, *b"then se");
+    assert_eq!(ring.pool().free(), 1);
+    drop(bytes);
+    assert_eq!(ring.pool().free(), 2);
+}
+
+#[test]
+fn a_buffer_of_ones_own_is_sent_from_and_not_given_out_before_that() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let (mut reader, socket) = pair();
+    let mut buffer = ring.owned().take(4 << 20);
+    let place = buffer.as_ptr();
+    buffer.iter_mut().zip(0_u32..).for_each(|(byte, n)| *byte = (n >> 4) as u8);
+    let wanted = buffer.to_vec();
+    let chunk = Chunk::of_owned(buffer.share(), wanted.len());
+    ring.send_shared(&socket, 0, Lease::new(&chunk, 0..wanted.len()), 0);
+    drop(chunk);
+    ring.enter().unwrap();
+    assert_eq!(ring.owned().outstanding_bytes(), wanted.len());
+    let mut other = ring.owned().take(wanted.len());
+    assert_ne!(other.as_ptr(), place);
+    other.fill(0xff);
+    drop(other);
+    let reading = thread::spawn(move || {
+        let mut read = vec![0; wanted.len()];
+        reader.read_exact(&mut read).unwrap();
+        read == wanted
+    });
+    let Event::SentShared { result, bytes, from: 0 } = one(&mut ring).event else { panic!() };
+    assert_eq!(result.unwrap(), 4 << 20);
+    assert!(reading.join().unwrap());
+    drop(bytes);
+    assert_eq!(ring.owned().outstanding_bytes(), 0);
+    assert_eq!(ring.owned().take(4 << 20).as_ptr(), place);
+}
+
+#[test]
+fn a_send_from_beyond_the_bytes_sends_none() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let (_peer, socket) = pair();
+    let chunk = Chunk::of_owned(ring.owned().take(8).share(), 8);
+    ring.send_shared(&socket, 0, Lease::new(&chunk, 0..8), 9);
+    let Event::SentShared { result, .. } = one(&mut ring).event else { panic!() };
+    assert_eq!(result.unwrap(), 0);
+}
+
+#[test]
+fn a_ring_dropped_while_received_bytes_are_sent_leaves_nothing_behind() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let (mut peer, socket) = pair();
+    let (_reader, full) = pair();
+    let (_other_reader, other) = pair();
+    fill(&full);
+    ring.recv_multishot(&socket, 0);
+    peer.write_all(b"received").unwrap();
+    let of_pool = Chunk::of_pool(filled(one(&mut ring)));
+    let of_owned = Chunk::of_owned(ring.owned().take(4 << 20).share(), 4 << 20);
+    ring.send_shared(&full, 1, Lease::new(&of_pool, 0..8), 0);
+    ring.send_shared(&other, 2, Lease::new(&of_owned, 0..4 << 20), 0);
+    ring.enter().unwrap();
+    // Never submitted.
+    ring.send_shared(&full, 3, Lease::new(&of_owned, 0..8), 0);
+    drop((of_pool, of_owned));
+    let owned = Rc::clone(ring.owned());
+    let pool = Rc::downgrade(ring.pool());
+    assert_eq!(owned.outstanding_bytes(), 4 << 20);
+    drop(ring);
+    assert_eq!(owned.outstanding_bytes(), 0, "the buffer came back");
+    assert!(pool.upgrade().is_none(), "the pool was not leaked");
+    for socket in [&socket, &full, &other] {
+        assert_eq!(Rc::strong_count(socket), 1, "no operation holds the socket");
+    }
 }
 
 #[test]
@@ -234,9 +308,7 @@ fn a_send_to_nobody_is_an_error_and_no_signal() {
     let (peer, socket) = pair();
     drop(peer);
     ring.send(&socket, 0, b"hello".to_vec(), 0);
-    let Event::Sent { result, .. } = one(&mut ring).event else {
-        panic!()
-    };
+    let Event::Sent { result, .. } = one(&mut ring).event else { panic!() };
     assert_eq!(errno(&result.unwrap_err()), Some(Errno::PIPE));
 }
 
@@ -251,13 +323,7 @@ fn a_cancelled_receive_gives_one_last_completion() {
     ring.cancel(op);
     let completion = one(&mut ring);
     assert_eq!(completion.op, op);
-    let Event::Received {
-        result: Err(error),
-        more: false,
-    } = completion.event
-    else {
-        panic!()
-    };
+    let Event::Received { result: Err(error), more: false } = completion.event else { panic!() };
     assert_eq!(errno(&error), Some(Errno::CANCELED));
     assert_eq!(ring.in_flight(), 0);
     // The place in the table is used again, and the old id does not reach the new operation.
@@ -299,38 +365,23 @@ fn connections_are_made_and_accepted() {
         }
     }
     ring.cancel(accept);
-    let Event::Accepted {
-        result: Err(_),
-        more: false,
-    } = one(&mut ring).event
-    else {
-        panic!()
-    };
+    let Event::Accepted { result: Err(_), more: false } = one(&mut ring).event else { panic!() };
     assert_eq!(ring.in_flight(), 0);
 }
 
 #[test]
 fn a_refused_connection_is_told() {
     let mut ring = Ring::new(&small()).unwrap();
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     ring.connect(&Rc::new(stream.into()), 0, &closed);
-    let Event::Connected { result } = one(&mut ring).event else {
-        panic!()
-    };
+    let Event::Connected { result } = one(&mut ring).event else { panic!() };
     assert_eq!(errno(&result.unwrap_err()), Some(Errno::CONNREFUSED));
 }
 
 #[test]
 fn more_operations_than_the_queue_holds_are_all_done() {
-    let config = RingConfig {
-        cq_entries: 8,
-        pool_buffers: 512,
-        ..small()
-    };
+    let config = RingConfig { cq_entries: 8, pool_buffers: 512, ..small() };
     let mut ring = Ring::new(&config).unwrap();
     let pairs: Vec<_> = (0..300).map(|_| pair()).collect();
     for (token, (_, socket)) in (0..).zip(&pairs) {
@@ -346,10 +397,7 @@ fn more_operations_than_the_queue_holds_are_all_done() {
         for completion in next(&mut ring) {
             match completion.event {
                 Event::Sent { result, .. } => sent[completion.token as usize] += result.unwrap(),
-                Event::Received {
-                    result: Ok(Some(bytes)),
-                    more,
-                } => {
+                Event::Received { result: Ok(Some(bytes)), more } => {
                     received[completion.token as usize] += bytes.len();
                     if !more {
                         // A completion queue that overflows may end a multishot.
@@ -415,23 +463,12 @@ fn the_bell_rings_for_what_happens_while_it_is_enabled() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let is_rung = |bell: &Bell, seconds: i64| {
         let mut fds = [PollFd::new(bell, PollFlags::IN)];
-        poll(
-            &mut fds,
-            Some(&Timespec {
-                tv_sec: seconds,
-                tv_nsec: 0,
-            }),
-        )
-        .unwrap()
-            > 0
+        poll(&mut fds, Some(&Timespec { tv_sec: seconds, tv_nsec: 0 })).unwrap() > 0
     };
     let bell = Bell::new().unwrap();
     let mut ring = Ring::new(&small()).unwrap();
     ring.register_bell(&bell).unwrap();
-    assert!(matches!(
-        ring.register_bell(&bell),
-        Err(RingError::Refused { .. })
-    ));
+    assert!(matches!(ring.register_bell(&bell), Err(RingError::Refused { .. })));
     let (mut peer, socket) = pair();
     ring.recv_multishot(&socket, 0);
     ring.enter_always().unwrap();
@@ -485,48 +522,12 @@ fn settings_out_of_bounds_are_named() {
         Err(RingError::Config { setting, .. }) => setting,
         result => panic!("{result:?}"),
     };
-    assert_eq!(
-        refused(RingConfig {
-            sq_entries: 0,
-            ..small()
-        }),
-        "sq_entries"
-    );
-    assert_eq!(
-        refused(RingConfig {
-            cq_entries: 7,
-            ..small()
-        }),
-        "cq_entries"
-    );
-    assert_eq!(
-        refused(RingConfig {
-            pool_buffers: 3,
-            ..small()
-        }),
-        "pool_buffers"
-    );
-    assert_eq!(
-        refused(RingConfig {
-            pool_buffer_len: 0,
-            ..small()
-        }),
-        "pool_buffer_len"
-    );
-    assert_eq!(
-        refused(RingConfig {
-            pool_buffer_len: 24,
-            ..small()
-        }),
-        "pool_buffer_len"
-    );
-    drop(
-        Ring::new(&RingConfig {
-            cq_entries: 1 << 18,
-            ..small()
-        })
-        .unwrap(),
-    );
+    assert_eq!(refused(RingConfig { sq_entries: 0, ..small() }), "sq_entries");
+    assert_eq!(refused(RingConfig { cq_entries: 7, ..small() }), "cq_entries");
+    assert_eq!(refused(RingConfig { pool_buffers: 3, ..small() }), "pool_buffers");
+    assert_eq!(refused(RingConfig { pool_buffer_len: 0, ..small() }), "pool_buffer_len");
+    assert_eq!(refused(RingConfig { pool_buffer_len: 24, ..small() }), "pool_buffer_len");
+    drop(Ring::new(&RingConfig { cq_entries: 1 << 18, ..small() }).unwrap());
 }
 
 #[test]
@@ -540,22 +541,12 @@ fn buffers_of_ones_own_are_recycled_by_size_up_to_a_limit() {
     let shared = buffer.share();
     let clone = shared.clone();
     drop(shared);
-    assert_eq!(
-        (pool.outstanding_bytes(), pool.retained_bytes()),
-        (65_536, 0)
-    );
+    assert_eq!((pool.outstanding_bytes(), pool.retained_bytes()), (65_536, 0));
     drop(clone);
-    assert_eq!(
-        (pool.outstanding_bytes(), pool.retained_bytes()),
-        (0, 65_536)
-    );
+    assert_eq!((pool.outstanding_bytes(), pool.retained_bytes()), (0, 65_536));
     assert_eq!(pool.take(65_536).as_ptr(), place);
     drop((pool.take(1), pool.take(8192), pool.take(8000)));
-    assert_eq!(
-        pool.retained_bytes(),
-        65_536 + 4096 + 8192,
-        "what exceeds the limit is freed"
-    );
+    assert_eq!(pool.retained_bytes(), 65_536 + 4096 + 8192, "what exceeds the limit is freed");
     let small = pool.take(0);
     assert_eq!(small.len(), 4096);
     assert!(small.as_ptr().addr().is_multiple_of(64));
@@ -566,11 +557,7 @@ fn buffers_of_ones_own_are_recycled_by_size_up_to_a_limit() {
     assert!(pool.try_take(isize::MAX as usize).is_err());
     let survivor = pool.take(100);
     drop(pool);
-    assert_eq!(
-        survivor.len(),
-        4096,
-        "a buffer may outlive everything but its pool's memory"
-    );
+    assert_eq!(survivor.len(), 4096, "a buffer may outlive everything but its pool's memory");
 }
 
 #[test]
@@ -602,9 +589,7 @@ impl Message for Text {}
 
 #[test]
 fn a_view_reads_a_message_where_it_was_received() {
-    let text = Text {
-        text: "a text that is not stored inline".to_owned(),
-    };
+    let text = Text { text: "a text that is not stored inline".to_owned() };
     let archive = rkyv::to_bytes::<rkyv::rancor::Failure>(&text).unwrap();
     let mut ring = Ring::new(&small()).unwrap();
     let (mut peer, socket) = pair();
@@ -614,15 +599,9 @@ fn a_view_reads_a_message_where_it_was_received() {
     let lease = Lease::new(&chunk, 0..archive.len());
     assert!(lease.in_pool());
     let misaligned = Lease::new(&chunk, 1..archive.len());
-    assert_eq!(
-        View::<Text>::new(misaligned).err(),
-        Some(BodyError::Misaligned)
-    );
+    assert_eq!(View::<Text>::new(misaligned).err(), Some(BodyError::Misaligned));
     let cut = Lease::new(&chunk, 0..archive.len() - 1);
-    assert!(matches!(
-        View::<Text>::new(cut),
-        Err(BodyError::Invalid { .. })
-    ));
+    assert!(matches!(View::<Text>::new(cut), Err(BodyError::Invalid { .. })));
     let view = View::<Text>::new(lease).unwrap();
     let clone = view.clone();
     drop((view, chunk));

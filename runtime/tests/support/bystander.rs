@@ -51,10 +51,7 @@ impl Bystander {
             theirs.state.lock().unwrap().failure = Some(failure);
             theirs.changed.notify_all();
         });
-        let bystander = Self {
-            shared,
-            thread: Some(thread),
-        };
+        let bystander = Self { shared, thread: Some(thread) };
         bystander.is_served();
         bystander
     }
@@ -66,10 +63,7 @@ impl Bystander {
         // The next may have been made before.
         let wanted = state.answered + 2;
         let waiting = |state: &mut State| state.failure.is_none() && state.answered < wanted;
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(state, PATIENCE, waiting);
+        let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, waiting);
         let (state, timeout) = waited.unwrap();
         if let Some(failure) = &state.failure {
             panic!("a call of the bystander: {failure}");
@@ -98,10 +92,7 @@ async fn call_on(address: SocketAddr, shared: Arc<Shared>) -> Result<(), String>
         // Now and then one that no receive buffer holds whole.
         let len = if id % 64 == 63 { 40_000 } else { 48 };
         let blob = Blob::new(id, len);
-        let reply = echo
-            .echo(&blob)
-            .await
-            .map_err(|status| status.to_string())?;
+        let reply = echo.echo(&blob).await.map_err(|status| status.to_string())?;
         if reply.id != id || *reply.bytes != *blob.bytes {
             return Err(format!("another reply to call {id}"));
         }

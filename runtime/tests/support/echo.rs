@@ -21,10 +21,7 @@ pub(crate) struct Blob {
 impl Blob {
     pub(crate) fn new(id: u64, len: usize) -> Self {
         let bytes = (0..len as u64).map(|at| (at ^ at >> 8 ^ id) as u8);
-        Self {
-            id,
-            bytes: bytes.collect(),
-        }
+        Self { id, bytes: bytes.collect() }
     }
 }
 
@@ -145,10 +142,7 @@ pub(crate) struct Service {
 
 impl Echo for Service {
     async fn echo<'a>(&self, _: &Context, request: Request<'a, Blob>) -> Result<View<'a>, Status> {
-        Ok(View {
-            id: request.id.into(),
-            bytes: &request.get().bytes,
-        })
+        Ok(View { id: request.id.into(), bytes: &request.get().bytes })
     }
 
     async fn digest(&self, _: &Context, request: Request<'_, Blob>) -> Result<Digest, Status> {
@@ -200,7 +194,5 @@ pub(crate) fn serve_on(config: ShardConfig, socket: SocketConfig) -> ServerHandl
     let cores = usable_cores();
     let core = cores[NEXT.fetch_add(1, Ordering::Relaxed) % cores.len()];
     let server = Server::builder().cores([core]).shard(config).socket(socket);
-    server
-        .serve("127.0.0.1:0", |_| EchoServer::new(Service::default()))
-        .unwrap()
+    server.serve("127.0.0.1:0", |_| EchoServer::new(Service::default())).unwrap()
 }

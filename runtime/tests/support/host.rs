@@ -29,10 +29,7 @@ impl Host {
     }
 
     pub(crate) fn of(server: ServerHandle) -> Self {
-        Self {
-            bystander: Bystander::start(server.address()),
-            server,
-        }
+        Self { bystander: Bystander::start(server.address()), server }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -95,9 +92,7 @@ impl Host {
         // The connection is open until the peer closes it, too.
         self.is_unharmed();
         peer.finish();
-        until("the connection is closed", || {
-            since().connections_closed == 1
-        });
+        until("the connection is closed", || since().connections_closed == 1);
         assert_eq!(since().protocol_errors, 1);
         self.is_unharmed();
     }
@@ -123,9 +118,7 @@ impl Host {
         }
         peer.send_bytes(&stream);
         peer.expect_hello();
-        until("both calls wait", || {
-            self.counters().since(&before).calls_spawned == 2
-        });
+        until("both calls wait", || self.counters().since(&before).calls_spawned == 2);
         then(&mut peer);
         self.release();
     }

@@ -15,6 +15,7 @@ use ringcall::{
         util::AlignedVec,
     },
 };
+use socket2::{Domain, Socket, Type};
 
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const REQUEST: u8 = 2;
@@ -71,11 +72,7 @@ impl Frame {
     /// Whether this answers a call with a status that no handler made, of this code and text.
     #[track_caller]
     pub(crate) fn assert_refusal(&self, call: u64, code: Code, text: &str) {
-        let expected = Self {
-            flags: NOT_EXECUTED,
-            aux: self.aux,
-            ..status(call, code, text)
-        };
+        let expected = Self { flags: NOT_EXECUTED, aux: self.aux, ..status(call, code, text) };
         assert_eq!(*self, expected, "{}", String::from_utf8_lossy(&self.body));
     }
 }
@@ -86,38 +83,19 @@ pub(crate) fn call(slot: u32, generation: u32) -> u64 {
 }
 
 pub(crate) fn request(call: u64, method: u32, body: &[u8]) -> Frame {
-    Frame {
-        kind: REQUEST,
-        call,
-        code: method,
-        body: body.to_vec(),
-        ..Frame::default()
-    }
+    Frame { kind: REQUEST, call, code: method, body: body.to_vec(), ..Frame::default() }
 }
 
 pub(crate) fn reply(call: u64, body: &[u8]) -> Frame {
-    Frame {
-        kind: RESPONSE,
-        call,
-        body: body.to_vec(),
-        ..Frame::default()
-    }
+    Frame { kind: RESPONSE, call, body: body.to_vec(), ..Frame::default() }
 }
 
 pub(crate) fn status(call: u64, code: Code, text: &str) -> Frame {
-    Frame {
-        code: code as u32,
-        ..reply(call, text.as_bytes())
-    }
+    Frame { code: code as u32, ..reply(call, text.as_bytes()) }
 }
 
 pub(crate) fn goaway(code: Code, text: &str) -> Frame {
-    Frame {
-        kind: GOAWAY,
-        code: code as u32,
-        body: text.as_bytes().to_vec(),
-        ..Frame::default()
-    }
+    Frame { kind: GOAWAY, code: code as u32, body: text.as_bytes().to_vec(), ..Frame::default() }
 }
 
 /// The HELLO of a side that serves or calls these methods.
@@ -176,6 +154,15 @@ impl Peer {
         peer
     }
 
+    /// Connects with little room for replies, so that it is the server that has to hold them.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.set_send_buffer_size(64 * 1024).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::on(socket.into())
+    }
+
     /// Accepts a client, and says nothing yet.
     pub(crate) fn accept(listener: &TcpListener) -> Self {
         Self::on(listener.accept().unwrap().0)
@@ -213,7 +200,7 @@ impl Peer {
 
     /// Ends the connection by a reset.
     pub(crate) fn reset(self) {
-        let socket = socket2::Socket::from(self.stream);
+        let socket = Socket::from(self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 

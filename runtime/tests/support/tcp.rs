@@ -56,9 +56,7 @@ fn waiting(local: SocketAddr, remote: SocketAddr) -> (u32, u32) {
 
 /// An address in the form of the request.
 fn words(address: SocketAddr) -> [u8; 16] {
-    let IpAddr::V4(ip) = address.ip() else {
-        panic!("{address} is no IPv4 address")
-    };
+    let IpAddr::V4(ip) = address.ip() else { panic!("{address} is no IPv4 address") };
     let mut words = [0; 16];
     words[..4].copy_from_slice(&ip.octets());
     words

@@ -1,0 +1,63 @@
+//! Every example runs and says what it should. `cargo test` builds the examples of its package.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{env, fs, process::Command};
+
+/// Runs an example as its header says to, and gives what it prints.
+fn output_of(name: &str) -> String {
+    // This test is target/<profile>/deps/<name>, the examples are in target/<profile>/examples.
+    let test = env::current_exe().unwrap();
+    let examples = test.parent().unwrap().with_file_name("examples");
+    let output = Command::new(examples.join(name)).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} ended with {}: {errors}", output.status);
+    assert!(errors.is_empty(), "{name} complains: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn greeter_greets() {
+    assert_eq!(output_of("greeter"), "Hello, world!\n");
+}
+
+#[test]
+fn arithmetic_answers_and_tells_why_it_cannot() {
+    let expected = "\
+        2 + 3 = 5\n\
+        2 - 3 = -1\n\
+        7 / 2 = 3\n\
+        7 / 0 has no answer: division by zero\n\
+        -9223372036854775808 / -1 failed: out of range: more than 64 bits\n";
+    assert_eq!(output_of("arithmetic"), expected);
+}
+
+#[test]
+fn kv_finds_every_value_at_the_shard_that_owns_it() {
+    let output = output_of("kv");
+    let names = ["Ada", "Alan", "Barbara", "Edsger", "Grace", "Tony"];
+    assert_eq!(output.lines().count(), names.len());
+    for (line, name) in output.lines().zip(names) {
+        // As many shards as this machine has cores.
+        let (shard, value) = line.split_once(" says ").unwrap();
+        assert_eq!(value, format!("Some(\"Hello, {name}!\")"));
+        let (index, count) = shard.trim_start_matches("shard ").split_once(" of ").unwrap();
+        assert!(index.parse::<u16>().unwrap() < count.parse().unwrap(), "{line}");
+    }
+}
+
+#[test]
+fn each_example_is_here_and_says_how_to_run_it() {
+    let tests = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples.rs"));
+    let tests = tests.unwrap();
+    for entry in fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(tests.contains(&format!("output_of(\"{name}\")")), "{name} is not tested");
+        let command = format!("`cargo run --release -p ringcall-examples --example {name}`");
+        assert!(fs::read_to_string(&path).unwrap().contains(&command), "{name} has no command");
+    }
+}
