@@ -15,7 +15,7 @@ pub struct Blob {
     pub bytes: Vec<u8>,
 }
 
-/// What services send: texts, an option and a list of structs. 288 bytes archived.
+/// What services send: texts, an option and a list of structs. 264 bytes archived.
 #[derive(Archive, Serialize)]
 pub struct Order {
     /// Its number.

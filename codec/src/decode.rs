@@ -79,13 +79,7 @@ pub trait FrameBuffer {
 impl<B: FrameBuffer> Decoder<B> {
     /// A decoder that refuses frames longer than `frame_len_max` bytes.
     pub fn new(frame_len_max: u32) -> Self {
-        Self {
-            frame_len_max,
-            has_begun: false,
-            head: [0; HEADER_LEN],
-            head_len: 0,
-            partial: None,
-        }
+        Self { frame_len_max, has_begun: false, head: [0; HEADER_LEN], head_len: 0, partial: None }
     }
 
     /// The next frame, where it lies whole in `input[*at..]` and is no HELLO; `at` is then moved
@@ -147,10 +141,7 @@ impl<B: FrameBuffer> Decoder<B> {
         let body = *at + HEADER_LEN;
         *at += frame_len;
         // The body is shorter than its frame, which was compared with the input.
-        Ok(Step::InPlace {
-            header,
-            body: body..body + header.body_len as usize,
-        })
+        Ok(Step::InPlace { header, body: body..body + header.body_len as usize })
     }
 
     /// The header that `bytes` begin with, if they hold all of it. For a transport that receives
@@ -160,10 +151,7 @@ impl<B: FrameBuffer> Decoder<B> {
     ///
     /// As [`next`](Self::next).
     pub fn header_of(&mut self, bytes: &[u8]) -> Result<Option<Header>, SessionError> {
-        bytes
-            .first_chunk()
-            .map(|bytes| self.check(bytes))
-            .transpose()
+        bytes.first_chunk().map(|bytes| self.check(bytes)).transpose()
     }
 
     /// The frame that is cut, if its header is complete.
@@ -210,10 +198,7 @@ impl<B: FrameBuffer> Decoder<B> {
             }
             // A side that does not open the connection may say why.
             Kind::GoAway => Ok(()),
-            kind => Err(SessionError::Unexpected {
-                kind,
-                why: "a connection begins with HELLO",
-            }),
+            kind => Err(SessionError::Unexpected { kind, why: "a connection begins with HELLO" }),
         }
     }
 

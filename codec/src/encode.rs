@@ -110,10 +110,7 @@ pub(crate) fn encode_bytes(out: &mut Vec<u8>, header: Header, body: &[u8]) {
 fn finish(out: &mut Vec<u8>, frame_start: usize, header: Header) {
     let body_len = out.len() - frame_start - HEADER_LEN;
     // Bodies are bounded by frame_len_max, a u32.
-    let header = Header {
-        body_len: body_len as u32,
-        ..header
-    };
+    let header = Header { body_len: body_len as u32, ..header };
     out[frame_start..frame_start + HEADER_LEN].copy_from_slice(&header.encode());
     // More zeros than are wanted, as their number is then known to the compiler.
     out.extend_from_slice(&[0; FRAME_ALIGN]);
@@ -135,9 +132,7 @@ impl Writer<EncodeError> for FrameWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         if bytes.len() > self.body_len_max - self.pos() {
-            return Err(EncodeError::TooLong {
-                body_len_max: self.body_len_max,
-            });
+            return Err(EncodeError::TooLong { body_len_max: self.body_len_max });
         }
         self.out.extend_from_slice(bytes);
         Ok(())

@@ -142,10 +142,7 @@ impl Header {
     #[inline]
     fn check_reply(&self) -> Result<(), HeaderError> {
         if self.flags.contains(Flags::NOT_EXECUTED) {
-            return Err(HeaderError::ReservedFlags {
-                flags: self.flags.0,
-                kind: self.kind,
-            });
+            return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
         }
         Ok(())
     }
@@ -154,10 +151,7 @@ impl Header {
     #[inline]
     fn check_status(&self) -> Result<(), HeaderError> {
         if self.body_len as usize > STATUS_MESSAGE_LEN_MAX {
-            return Err(HeaderError::StatusTooLong {
-                body_len: self.body_len,
-                kind: self.kind,
-            });
+            return Err(HeaderError::StatusTooLong { body_len: self.body_len, kind: self.kind });
         }
         Ok(())
     }

@@ -176,9 +176,7 @@ impl Hello {
     /// a limit is out of range or the methods are not in order.
     pub(crate) fn parse(header: &Header, body: &[u8]) -> Result<Self, HelloError> {
         Self::check_header(header)?;
-        let malformed = HelloError::Malformed {
-            body_len: body.len(),
-        };
+        let malformed = HelloError::Malformed { body_len: body.len() };
         let mut fields = Fields(body);
         let features = fields.u64().ok_or(malformed)?;
         let limits = Limits {
@@ -217,23 +215,13 @@ impl Hello {
             methods.push(MethodLayout { id, request, reply });
         }
         let (version_min, version_max) = (header.code as u16, (header.code >> 16) as u16);
-        Ok(Self {
-            version_min,
-            version_max,
-            features,
-            limits,
-            shard,
-            methods,
-        })
+        Ok(Self { version_min, version_max, features, limits, shard, methods })
     }
 
     /// The first method that both sides have and lay out differently: ours, then theirs.
     pub(crate) fn disagreement(&self, peer: &Self) -> Option<(MethodLayout, MethodLayout)> {
         self.methods.iter().find_map(|ours| {
-            let at = peer
-                .methods
-                .binary_search_by_key(&ours.id, |theirs| theirs.id)
-                .ok()?;
+            let at = peer.methods.binary_search_by_key(&ours.id, |theirs| theirs.id).ok()?;
             let theirs = &peer.methods[at];
             (ours != theirs).then_some((*ours, *theirs))
         })

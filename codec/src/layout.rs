@@ -62,9 +62,7 @@ macro_rules! primitives {
     )*};
 }
 
-primitives!(
-    bool, u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64, char
-);
+primitives!(bool, u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64, char);
 
 impl Field for () {
     const LAYOUT: u64 = layout_of("tuple", &[]);
@@ -141,10 +139,7 @@ const fn fnv_fields(mut hash: u64, fields: &[(&str, u64)]) -> u64 {
 }
 
 const fn fnv_size_and_align(hash: u64, size: usize, align: usize) -> u64 {
-    fnv(
-        fnv(hash, &(size as u64).to_le_bytes()),
-        &(align as u64).to_le_bytes(),
-    )
+    fnv(fnv(hash, &(size as u64).to_le_bytes()), &(align as u64).to_le_bytes())
 }
 
 const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
@@ -173,18 +168,9 @@ mod tests {
     #[test]
     fn names_order_and_types_of_fields_all_count() {
         let base = layout_of_struct(&[("a", u32::LAYOUT), ("b", u64::LAYOUT)], 16, 8);
-        assert_ne!(
-            base,
-            layout_of_struct(&[("b", u32::LAYOUT), ("a", u64::LAYOUT)], 16, 8)
-        );
-        assert_ne!(
-            base,
-            layout_of_struct(&[("a", u64::LAYOUT), ("b", u32::LAYOUT)], 16, 8)
-        );
-        assert_ne!(
-            base,
-            layout_of_struct(&[("a", u32::LAYOUT), ("b", u64::LAYOUT)], 16, 4)
-        );
+        assert_ne!(base, layout_of_struct(&[("b", u32::LAYOUT), ("a", u64::LAYOUT)], 16, 8));
+        assert_ne!(base, layout_of_struct(&[("a", u64::LAYOUT), ("b", u32::LAYOUT)], 16, 8));
+        assert_ne!(base, layout_of_struct(&[("a", u32::LAYOUT), ("b", u64::LAYOUT)], 16, 4));
         assert_ne!(base, layout_of_struct(&[("a", u32::LAYOUT)], 16, 8));
     }
 }

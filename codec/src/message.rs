@@ -73,11 +73,8 @@ pub fn access<T: Message>(body: &[u8]) -> Result<&T::Archived, BodyError> {
     }
     let mut validator =
         RkyvValidator::new(ArchiveValidator::with_max_depth(body, MESSAGE_DEPTH), ());
-    access_with_context::<T::Archived, _, Failure>(body, &mut validator).map_err(|Failure| {
-        BodyError::Invalid {
-            body_len: body.len(),
-        }
-    })
+    access_with_context::<T::Archived, _, Failure>(body, &mut validator)
+        .map_err(|Failure| BodyError::Invalid { body_len: body.len() })
 }
 
 /// Copies an archived message out of its buffer, into an owned value.

@@ -57,11 +57,7 @@ pub enum Code {
 impl Status {
     /// A status with a text for people. The text travels cut to 1,024 bytes.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            not_executed: false,
-        }
+        Self { code, message: message.into(), not_executed: false }
     }
 
     /// Marks that no handler ran for the call, so that it may be made again without harm.

@@ -14,10 +14,7 @@ use support::{Body, Random, decode, frame, frames_of, header, hello, request, re
 /// HELLO, a request of an odd length and an empty reply.
 fn three_frames() -> (Vec<u8>, Vec<(Header, Vec<u8>)>) {
     let mut stream = hello();
-    stream.extend(frame(
-        request(CallId::new(7, 1)),
-        b"a body of 25 bytes, yes!!",
-    ));
+    stream.extend(frame(request(CallId::new(7, 1)), b"a body of 25 bytes, yes!!"));
     stream.extend(frame(response(CallId::new(7, 1)), b""));
     let frames = frames_of(&stream);
     assert_eq!(frames.len(), 3);
@@ -44,9 +41,8 @@ fn refusal(stream: &[u8], frame_len_max: u32) -> SessionError {
     let mut whole = Decoder::new(frame_len_max);
     let error = decode(&mut whole, stream, |_, _| Ok(())).unwrap_err();
     let mut bytewise = Decoder::new(frame_len_max);
-    let bytewise = stream
-        .chunks(1)
-        .find_map(|byte| decode(&mut bytewise, byte, |_, _| Ok(())).err());
+    let bytewise =
+        stream.chunks(1).find_map(|byte| decode(&mut bytewise, byte, |_, _| Ok(())).err());
     assert_eq!(bytewise.as_ref(), Some(&error));
     error
 }
@@ -79,11 +75,7 @@ fn a_stream_cut_at_any_two_bytes_gives_the_same_frames() {
         for second in 0..=rest.len() {
             let (middle, tail) = rest.split_at(second);
             let pieces = [head, middle, tail];
-            assert_eq!(
-                decode_pieces(pieces),
-                frames,
-                "cut at {first} and {second} more"
-            );
+            assert_eq!(decode_pieces(pieces), frames, "cut at {first} and {second} more");
         }
     }
 }
@@ -131,16 +123,8 @@ fn a_whole_frame_is_found_where_it_lies_at_any_alignment() {
         input.extend_from_slice(&frame[..31]);
         let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
         let mut at = offset;
-        let step = decoder
-            .next(&input, &mut at, |_| panic!("the frame is whole"))
-            .unwrap();
-        let Step::InPlace {
-            header,
-            body: range,
-        } = step
-        else {
-            panic!("{step:?}")
-        };
+        let step = decoder.next(&input, &mut at, |_| panic!("the frame is whole")).unwrap();
+        let Step::InPlace { header, body: range } = step else { panic!("{step:?}") };
         assert_eq!(header.body_len as usize, body.len());
         assert_eq!(range, offset + 32..offset + 32 + body.len());
         assert_eq!(&input[range], body);
@@ -180,13 +164,7 @@ fn a_large_frame_takes_memory_as_its_bytes_come() {
 #[test]
 fn the_longest_frame_passes_and_one_byte_more_is_refused_by_its_header() {
     const CAP: u32 = 64 * 1024;
-    let declare = |body_len| {
-        Header {
-            body_len,
-            ..request(CallId::new(1, 1))
-        }
-        .encode()
-    };
+    let declare = |body_len| Header { body_len, ..request(CallId::new(1, 1)) }.encode();
     for body_len in [0, 1, CAP - 32] {
         let mut decoder = begun(CAP);
         let mut at = 0;
@@ -202,9 +180,7 @@ fn the_longest_frame_passes_and_one_byte_more_is_refused_by_its_header() {
             frame_len: (u64::from(body_len) + 32).next_multiple_of(16),
             frame_len_max: CAP,
         };
-        let step = decoder.next(&declare(body_len), &mut 0, |_| {
-            panic!("no buffer is asked for")
-        });
+        let step = decoder.next(&declare(body_len), &mut 0, |_| panic!("no buffer is asked for"));
         assert_eq!(step.unwrap_err(), refused);
         let stream = [&hello()[..], &declare(body_len)].concat();
         assert_eq!(refusal(&stream, CAP), refused);
@@ -214,13 +190,7 @@ fn the_longest_frame_passes_and_one_byte_more_is_refused_by_its_header() {
 #[test]
 fn nothing_behind_a_refused_frame_is_read() {
     let mut stream = hello();
-    stream.extend(
-        Header {
-            body_len: u32::MAX,
-            ..request(CallId::new(1, 1))
-        }
-        .encode(),
-    );
+    stream.extend(Header { body_len: u32::MAX, ..request(CallId::new(1, 1)) }.encode());
     stream.extend(frame(request(CallId::new(2, 1)), b"valid"));
     for piece_len in [1, 7, 32, 48, stream.len()] {
         let mut decoder = Decoder::new(FRAME_LEN_MAX_DEFAULT);
@@ -243,11 +213,7 @@ fn nothing_behind_a_refused_frame_is_read() {
 #[test]
 fn a_refused_header_that_came_in_pieces_stays_refused() {
     let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
-    let bytes = Header {
-        body_len: u32::MAX,
-        ..request(CallId::new(1, 1))
-    }
-    .encode();
+    let bytes = Header { body_len: u32::MAX, ..request(CallId::new(1, 1)) }.encode();
     let (head, tail) = bytes.split_at(20);
     assert!(is_more(decoder.next(head, &mut 0, |_| Ok(Body::new()))));
     let error = decoder.next(tail, &mut 0, |_| Ok(Body::new())).unwrap_err();
@@ -261,37 +227,21 @@ fn a_stream_begins_with_hello() {
     for kind in [Kind::Request, Kind::Response] {
         let why = "a connection begins with HELLO";
         // 16 MiB are declared, and the header alone is refused.
-        let header = Header {
-            body_len: 16 << 20,
-            ..header(kind)
-        };
-        assert_eq!(
-            refusal(&header.encode(), u32::MAX),
-            SessionError::Unexpected { kind, why }
-        );
+        let header = Header { body_len: 16 << 20, ..header(kind) };
+        assert_eq!(refusal(&header.encode(), u32::MAX), SessionError::Unexpected { kind, why });
     }
 }
 
 #[test]
 fn a_side_that_does_not_open_the_connection_may_say_why() {
-    let goaway = frame(
-        Header {
-            code: 14,
-            ..header(Kind::GoAway)
-        },
-        b"full",
-    );
+    let goaway = frame(Header { code: 14, ..header(Kind::GoAway) }, b"full");
     assert_eq!(decode_pieces([&goaway[..]])[0].1, b"full");
 }
 
 #[test]
 fn a_hello_is_refused_by_its_header() {
     let refused = |code, body_len| {
-        let header = Header {
-            code,
-            body_len,
-            ..header(Kind::Hello)
-        };
+        let header = Header { code, body_len, ..header(Kind::Hello) };
         refusal(&header.encode(), FRAME_LEN_MAX_DEFAULT)
     };
     let version =
@@ -304,10 +254,7 @@ fn a_hello_is_refused_by_its_header() {
         assert_eq!(refused(0x0001_0001, body_len as u32), malformed(body_len));
     }
     // A second one is no longer than a first.
-    let longer = Header {
-        body_len: 16 << 20,
-        ..header(Kind::Hello)
-    };
+    let longer = Header { body_len: 16 << 20, ..header(Kind::Hello) };
     let step = begun(u32::MAX).next(&longer.encode(), &mut 0, |_| Ok(Body::new()));
     assert_eq!(step.unwrap_err(), malformed(16 << 20));
 }
@@ -316,10 +263,7 @@ fn a_hello_is_refused_by_its_header() {
 fn bytes_that_are_no_header_end_the_stream() {
     let garbage = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let refused = refusal(garbage, FRAME_LEN_MAX_DEFAULT);
-    assert_eq!(
-        refused,
-        SessionError::Header(HeaderError::UnknownKind(b'H'))
-    );
+    assert_eq!(refused, SessionError::Header(HeaderError::UnknownKind(b'H')));
     let mut random = Random::new(5);
     for _ in 0..2_000 {
         let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
@@ -353,9 +297,7 @@ fn a_cut_frame_can_be_taken_out_and_the_stream_goes_on_behind_it() {
     let next = frame(request(CallId::new(2, 1)), b"next");
     let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
     let mut at = 0;
-    assert!(is_more(
-        decoder.next(&long[..100], &mut at, |_| Ok(Body::new()))
-    ));
+    assert!(is_more(decoder.next(&long[..100], &mut at, |_| Ok(Body::new()))));
     let partial = decoder.take_partial().unwrap();
     assert_eq!(partial.header.frame_len() as usize, long.len());
     assert_eq!(&partial.buffer[..], &long[..100]);

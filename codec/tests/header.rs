@@ -73,13 +73,7 @@ fn random_bytes_are_no_header_and_no_panic() {
 
 #[test]
 fn a_frame_is_its_header_and_body_padded_to_sixteen() {
-    let frame_len = |body_len| {
-        Header {
-            body_len,
-            ..header(Kind::Request)
-        }
-        .frame_len()
-    };
+    let frame_len = |body_len| Header { body_len, ..header(Kind::Request) }.frame_len();
     assert_eq!(frame_len(0), 32);
     assert_eq!(frame_len(1), 48);
     assert_eq!(frame_len(16), 48);
@@ -101,11 +95,7 @@ fn flags_without_a_meaning_are_refused() {
     for kind in KINDS {
         for bit in 0..8 {
             let flags = 1 << bit;
-            let mut bytes = Header {
-                code: 13,
-                ..header(kind)
-            }
-            .encode();
+            let mut bytes = Header { code: 13, ..header(kind) }.encode();
             if kind == Kind::Hello {
                 bytes = header(kind).encode();
             }
@@ -122,33 +112,19 @@ fn flags_without_a_meaning_are_refused() {
 
 #[test]
 fn a_reply_that_no_handler_made_is_refused() {
-    let header = Header {
-        flags: Flags::NOT_EXECUTED,
-        ..header(Kind::Response)
-    };
-    let refused = HeaderError::ReservedFlags {
-        flags: 0x02,
-        kind: Kind::Response,
-    };
+    let header = Header { flags: Flags::NOT_EXECUTED, ..header(Kind::Response) };
+    let refused = HeaderError::ReservedFlags { flags: 0x02, kind: Kind::Response };
     assert_eq!(Header::parse(&header.encode()), Err(refused));
 }
 
 #[test]
 fn reserved_fields_must_be_zero() {
-    let everywhere = [
-        (4, "meta_len"),
-        (5, "meta_len"),
-        (28, "check"),
-        (31, "check"),
-    ];
+    let everywhere = [(4, "meta_len"), (5, "meta_len"), (28, "check"), (31, "check")];
     for kind in KINDS {
         for (at, field) in everywhere {
             let mut bytes = header(kind).encode();
             bytes[at] = 0x80;
-            assert_eq!(
-                Header::parse(&bytes),
-                Err(HeaderError::ReservedField(field))
-            );
+            assert_eq!(Header::parse(&bytes), Err(HeaderError::ReservedField(field)));
         }
         for at in 20..28 {
             let field = if at < 24 { "time_us" } else { "aux" };
@@ -165,10 +141,7 @@ fn reserved_fields_must_be_zero() {
 
 #[test]
 fn a_goaway_belongs_to_no_call() {
-    let header = Header {
-        call: CallId::new(0, 1),
-        ..header(Kind::GoAway)
-    };
+    let header = Header { call: CallId::new(0, 1), ..header(Kind::GoAway) };
     let refused = HeaderError::ReservedField("call_id");
     assert_eq!(Header::parse(&header.encode()), Err(refused));
 }
@@ -188,39 +161,23 @@ fn the_text_of_a_status_is_bounded_by_its_header() {
     let refused = |kind, body_len| Err(HeaderError::StatusTooLong { body_len, kind });
     for kind in [Kind::Response, Kind::GoAway] {
         let parse = |body_len| {
-            Header::parse(
-                &Header {
-                    body_len,
-                    code: 14,
-                    ..header(kind)
-                }
-                .encode(),
-            )
-            .map(|header| header.body_len)
+            Header::parse(&Header { body_len, code: 14, ..header(kind) }.encode())
+                .map(|header| header.body_len)
         };
         assert_eq!(parse(1024), Ok(1024));
         assert_eq!(parse(1025), refused(kind, 1025));
         assert_eq!(parse(u32::MAX), refused(kind, u32::MAX));
     }
-    let reply = Header {
-        body_len: u32::MAX,
-        ..header(Kind::Response)
-    };
+    let reply = Header { body_len: u32::MAX, ..header(Kind::Response) };
     assert_eq!(Header::parse(&reply.encode()), Ok(reply));
 }
 
 #[test]
 fn errors_say_what_was_received() {
     let text = |error: HeaderError| error.to_string();
+    assert_eq!(text(HeaderError::UnknownKind(47)), "frame of unknown kind 47");
     assert_eq!(
-        text(HeaderError::UnknownKind(47)),
-        "frame of unknown kind 47"
-    );
-    assert_eq!(
-        text(HeaderError::ReservedFlags {
-            flags: 0x82,
-            kind: Kind::Request
-        }),
+        text(HeaderError::ReservedFlags { flags: 0x82, kind: Kind::Request }),
         "flags 0x82 hold bits that are reserved in a REQUEST frame"
     );
     assert_eq!(
@@ -228,10 +185,7 @@ fn errors_say_what_was_received() {
         "not a ringcall peer: wrong magic 0x205454452f312e31"
     );
     assert_eq!(
-        text(HeaderError::StatusTooLong {
-            body_len: 1025,
-            kind: Kind::GoAway
-        }),
+        text(HeaderError::StatusTooLong { body_len: 1025, kind: Kind::GoAway }),
         "status of 1025 bytes in a GOAWAY frame, the limit is 1024"
     );
 }

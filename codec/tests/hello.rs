@@ -11,31 +11,15 @@ use ringcall_codec::{
 };
 use support::{METHODS, Pair, Random, decode, frame, frames_of, header};
 
-const ADD: MethodInfo = MethodInfo {
-    id: 0x0a,
-    name: "Sums.add",
-    request: 0x11,
-    reply: 0x22,
-};
-const DIVIDE: MethodInfo = MethodInfo {
-    id: 0x0d,
-    name: "Sums.divide",
-    request: 0x33,
-    reply: 0x44,
-};
+const ADD: MethodInfo = MethodInfo { id: 0x0a, name: "Sums.add", request: 0x11, reply: 0x22 };
+const DIVIDE: MethodInfo = MethodInfo { id: 0x0d, name: "Sums.divide", request: 0x33, reply: 0x44 };
 
-const LIMITS: Limits = Limits {
-    frame_len_max: 0x0012_0000,
-    calls_in_flight_max: 0x0304,
-};
+const LIMITS: Limits = Limits { frame_len_max: 0x0012_0000, calls_in_flight_max: 0x0304 };
 
 /// What a server with these methods makes of a HELLO body.
 fn offer(methods: &'static [MethodInfo], body: &[u8]) -> Result<ServerEvent, SessionError> {
     let mut server = ServerSession::new(methods, Limits::default(), ShardPlace::default());
-    let header = Header {
-        body_len: body.len() as u32,
-        ..header(Kind::Hello)
-    };
+    let header = Header { body_len: body.len() as u32, ..header(Kind::Hello) };
     server.handle_frame(&header, body)
 }
 
@@ -91,17 +75,12 @@ fn both_sides_learn_what_the_other_accepts_and_where_it_is() {
     let mut pair = Pair::open();
     assert_eq!(pair.client.shard(), Some(ShardPlace { index: 2, count: 4 }));
     // The server accepts fewer calls than the client would make.
-    let few = Limits {
-        calls_in_flight_max: 2,
-        ..Limits::default()
-    };
+    let few = Limits { calls_in_flight_max: 2, ..Limits::default() };
     pair = Pair::open_with(Limits::default(), few);
     for _ in 0..2 {
         pair.call(&support::Blob::new(0, 0));
     }
-    let third = pair
-        .client
-        .call(&mut pair.scratch, support::ECHO, &support::Blob::new(0, 0));
+    let third = pair.client.call(&mut pair.scratch, support::ECHO, &support::Blob::new(0, 0));
     assert!(third.is_err());
     pair.drive();
     assert_eq!(pair.server.calls_in_flight(), 2);
@@ -112,30 +91,15 @@ fn a_hello_cut_at_any_length_is_malformed() {
     let whole = body(1 << 20, 1, (0, 0), &[1, 2, 3]);
     assert_eq!(offer(&[], &whole), Ok(ServerEvent::Opened));
     for len in 0..whole.len() {
-        assert_eq!(
-            refused(&whole[..len]),
-            HelloError::Malformed { body_len: len }
-        );
+        assert_eq!(refused(&whole[..len]), HelloError::Malformed { body_len: len });
     }
     let longer = [&whole[..], &[0]].concat();
-    assert_eq!(
-        refused(&longer),
-        HelloError::Malformed {
-            body_len: longer.len()
-        }
-    );
+    assert_eq!(refused(&longer), HelloError::Malformed { body_len: longer.len() });
 }
 
 #[test]
 fn a_count_that_the_body_does_not_have_is_malformed() {
-    for count in [
-        1,
-        2,
-        HELLO_METHODS_MAX as u32 + 1,
-        0x0aaa_aaab,
-        0x8000_0000,
-        u32::MAX,
-    ] {
+    for count in [1, 2, HELLO_METHODS_MAX as u32 + 1, 0x0aaa_aaab, 0x8000_0000, u32::MAX] {
         let mut body = body(1 << 20, 1, (0, 0), &[]);
         body[20..24].copy_from_slice(&count.to_le_bytes());
         assert_eq!(refused(&body), HelloError::Malformed { body_len: 24 });
@@ -149,12 +113,7 @@ fn the_longest_hello_is_accepted_and_one_method_more_is_not() {
     assert_eq!(longest.len(), HELLO_BODY_LEN_MAX);
     assert_eq!(offer(&[], &longest), Ok(ServerEvent::Opened));
     let longer = body(1 << 20, 1, (0, 0), &ids);
-    assert_eq!(
-        refused(&longer),
-        HelloError::Malformed {
-            body_len: longer.len()
-        }
-    );
+    assert_eq!(refused(&longer), HelloError::Malformed { body_len: longer.len() });
 }
 
 #[test]
@@ -206,16 +165,8 @@ fn a_version_range_that_holds_ours_is_accepted() {
         (0x0000_0001, false),
     ] {
         let mut server = ServerSession::new(&[], Limits::default(), ShardPlace::default());
-        let header = Header {
-            body_len: body.len() as u32,
-            code,
-            ..header(Kind::Hello)
-        };
-        assert_eq!(
-            server.handle_frame(&header, &body).is_ok(),
-            is_accepted,
-            "{code:#x}"
-        );
+        let header = Header { body_len: body.len() as u32, code, ..header(Kind::Hello) };
+        assert_eq!(server.handle_frame(&header, &body).is_ok(), is_accepted, "{code:#x}");
     }
 }
 
@@ -223,18 +174,11 @@ fn a_version_range_that_holds_ours_is_accepted() {
 fn a_server_that_refuses_a_version_says_hello_first_and_then_why() {
     let mut server = ServerSession::new(METHODS, Limits::default(), ShardPlace::default());
     let mut decoder = ringcall_codec::Decoder::new(u32::MAX);
-    let newer = Header {
-        code: 0x0007_0002,
-        body_len: 24,
-        ..header(Kind::Hello)
-    };
+    let newer = Header { code: 0x0007_0002, body_len: 24, ..header(Kind::Hello) };
     let error = decode(&mut decoder, &newer.encode(), |_, _| Ok(())).unwrap_err();
     server.go_away(&error.status());
     let frames = frames_of(server.output());
-    assert_eq!(
-        (frames[0].0.kind, frames[0].0.code),
-        (Kind::Hello, 0x0001_0001)
-    );
+    assert_eq!((frames[0].0.kind, frames[0].0.code), (Kind::Hello, 0x0001_0001));
     assert_eq!(frames[1].0.kind, Kind::GoAway);
     assert_eq!(frames[1].0.code, Code::FailedPrecondition as u32);
     let text = "no common version: the peer speaks 2 to 7, this side 1 to 1; upgrade the older one";
@@ -244,28 +188,15 @@ fn a_server_that_refuses_a_version_says_hello_first_and_then_why() {
 #[test]
 fn a_layout_that_differs_is_named_on_both_sides() {
     const OURS: &[MethodInfo] = &[ADD, DIVIDE];
-    const OTHER_REQUEST: &[MethodInfo] = &[
-        ADD,
-        MethodInfo {
-            request: 0x99,
-            ..DIVIDE
-        },
-    ];
+    const OTHER_REQUEST: &[MethodInfo] = &[ADD, MethodInfo { request: 0x99, ..DIVIDE }];
     const OTHER_REPLY: &[MethodInfo] = &[MethodInfo { reply: 0x99, ..ADD }];
-    const OTHER_BOTH: &[MethodInfo] = &[MethodInfo {
-        request: 0x99,
-        reply: 0x99,
-        ..ADD
-    }];
+    const OTHER_BOTH: &[MethodInfo] = &[MethodInfo { request: 0x99, reply: 0x99, ..ADD }];
     for (theirs, method, part) in [
         (OTHER_REQUEST, "Sums.divide", "request"),
         (OTHER_REPLY, "Sums.add", "reply"),
         (OTHER_BOTH, "Sums.add", "request and reply"),
     ] {
-        let mismatch = SessionError::LayoutMismatch {
-            method: method.to_owned(),
-            part,
-        };
+        let mismatch = SessionError::LayoutMismatch { method: method.to_owned(), part };
         let mut client = ClientSession::new(theirs, Limits::default());
         let mut server = ServerSession::new(OURS, Limits::default(), ShardPlace::default());
         let (hello, body) = frames_of(client.output()).remove(0);
@@ -287,11 +218,7 @@ fn a_layout_that_differs_is_named_on_both_sides() {
 #[test]
 fn a_method_that_only_one_side_has_is_no_disagreement() {
     const MORE: &[MethodInfo] = &[ADD, DIVIDE];
-    for (ours, theirs) in [
-        (MORE, &MORE[..1]),
-        (&MORE[..1], MORE),
-        (&MORE[..1], &MORE[1..]),
-    ] {
+    for (ours, theirs) in [(MORE, &MORE[..1]), (&MORE[..1], MORE), (&MORE[..1], &MORE[1..])] {
         let mut client = ClientSession::new(theirs, Limits::default());
         let mut server = ServerSession::new(ours, Limits::default(), ShardPlace::default());
         let (hello, body) = frames_of(client.output()).remove(0);
@@ -304,10 +231,8 @@ fn a_method_that_only_one_side_has_is_no_disagreement() {
 #[test]
 fn a_side_says_hello_once() {
     let mut pair = Pair::open();
-    let unexpected = SessionError::Unexpected {
-        kind: Kind::Hello,
-        why: "a connection has one HELLO",
-    };
+    let unexpected =
+        SessionError::Unexpected { kind: Kind::Hello, why: "a connection has one HELLO" };
     let hello = frame(header(Kind::Hello), &body(1 << 20, 1, (0, 0), &[]));
     assert_eq!(pair.feed_server(&hello), Err(unexpected.clone()));
     assert_eq!(pair.feed_client(&hello), Err(unexpected));

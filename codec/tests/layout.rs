@@ -25,19 +25,9 @@ fn a_fingerprint_is_the_hash_of_tag_and_parts() {
     assert_eq!(<()>::LAYOUT, fnv(b"tuple"));
     let list = [b"vec", &u8::LAYOUT.to_le_bytes()[..]].concat();
     assert_eq!(<Vec<u8>>::LAYOUT, fnv(&list));
-    let array = [
-        b"array",
-        &9_u64.to_le_bytes()[..],
-        &u16::LAYOUT.to_le_bytes(),
-    ]
-    .concat();
+    let array = [b"array", &9_u64.to_le_bytes()[..], &u16::LAYOUT.to_le_bytes()].concat();
     assert_eq!(<[u16; 9]>::LAYOUT, fnv(&array));
-    let pair = [
-        b"tuple",
-        &bool::LAYOUT.to_le_bytes()[..],
-        &char::LAYOUT.to_le_bytes(),
-    ]
-    .concat();
+    let pair = [b"tuple", &bool::LAYOUT.to_le_bytes()[..], &char::LAYOUT.to_le_bytes()].concat();
     assert_eq!(<(bool, char)>::LAYOUT, fnv(&pair));
 }
 

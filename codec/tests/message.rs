@@ -29,20 +29,7 @@ where
 
 #[test]
 fn a_message_of_every_size_is_read_where_it_lies() {
-    for len in [
-        0,
-        1,
-        15,
-        16,
-        17,
-        40,
-        256,
-        4 << 10,
-        16 << 10,
-        60 << 10,
-        1 << 20,
-        8 << 20,
-    ] {
+    for len in [0, 1, 15, 16, 17, 40, 256, 4 << 10, 16 << 10, 60 << 10, 1 << 20, 8 << 20] {
         let blob = Blob::new(len as u64, len);
         let body = archive(&blob);
         let archived = access::<Blob>(&body).unwrap();
@@ -60,30 +47,15 @@ fn strings_options_enums_and_lists_arrive_as_they_were_sent() {
     let mut order = Order::example();
     for payment in [
         Payment::Cash,
-        Payment::Card {
-            number: u64::MAX,
-            holder: String::new(),
-        },
+        Payment::Card { number: u64::MAX, holder: String::new() },
         Payment::Transfer("DE00 1234 5678".to_owned(), 7),
     ] {
         order.payment = payment;
-        order.note = order
-            .note
-            .is_none()
-            .then(|| "a note".repeat(order.lines.len()));
-        order.lines.push(Line {
-            article: "ä".repeat(99),
-            count: 0,
-            price: i64::MIN,
-        });
+        order.note = order.note.is_none().then(|| "a note".repeat(order.lines.len()));
+        order.lines.push(Line { article: "ä".repeat(99), count: 0, price: i64::MIN });
         assert_eq!(read::<Order>(&archive(&order)), Ok(order.clone()));
     }
-    let gaps = Gaps {
-        small: 1,
-        large: u128::MAX,
-        maybe: None,
-        list: vec![(1, 2, Some(3)); 9],
-    };
+    let gaps = Gaps { small: 1, large: u128::MAX, maybe: None, list: vec![(1, 2, Some(3)); 9] };
     assert_eq!(read::<Gaps>(&archive(&gaps)), Ok(gaps));
 }
 
@@ -93,26 +65,16 @@ fn random_messages_arrive_as_they_were_sent() {
     for _ in 0..500 {
         let mut text = |len_max| -> String {
             let len = random.below(len_max);
-            (0..len)
-                .map(|_| char::from_u32(0x20 + random.below(0x2000) as u32).unwrap())
-                .collect()
+            (0..len).map(|_| char::from_u32(0x20 + random.below(0x2000) as u32).unwrap()).collect()
         };
         let (customer, note, holder) = (text(40), text(20), text(12));
-        let lines = (0..4)
-            .map(|at| Line {
-                article: text(30),
-                count: at,
-                price: -i64::from(at),
-            })
-            .collect();
+        let lines =
+            (0..4).map(|at| Line { article: text(30), count: at, price: -i64::from(at) }).collect();
         let order = Order {
             id: random.next(),
             customer,
             note: (random.below(2) == 0).then_some(note),
-            payment: Payment::Card {
-                number: random.next(),
-                holder,
-            },
+            payment: Payment::Card { number: random.next(), holder },
             lines,
         };
         assert_eq!(read::<Order>(&archive(&order)), Ok(order));
@@ -134,10 +96,7 @@ fn a_message_may_borrow_what_it_sends() {
     impl Message for Page<'_> {}
 
     let bytes = Random::new(12).bytes(5000);
-    let body = archive(&Page {
-        title: "borrowed",
-        bytes: &bytes,
-    });
+    let body = archive(&Page { title: "borrowed", bytes: &bytes });
     let page = access::<Page<'_>>(&body).unwrap();
     assert_eq!((&page.title[..], &page.bytes[..]), ("borrowed", &bytes[..]));
 }
@@ -189,12 +148,7 @@ fn a_truncated_archive_is_refused_or_reads_within_its_bounds() {
     }
     truncate(&Blob::new(u64::MAX, 300));
     truncate(&Order::example());
-    truncate(&Gaps {
-        small: 1,
-        large: 2,
-        maybe: Some(3),
-        list: vec![(1, 2, None); 9],
-    });
+    truncate(&Gaps { small: 1, large: 2, maybe: Some(3), list: vec![(1, 2, None); 9] });
 }
 
 #[test]
@@ -226,15 +180,9 @@ fn flipped_bytes_are_refused_or_read_within_their_bounds() {
 
 #[test]
 fn text_that_is_not_utf8_is_refused() {
-    let order = Order {
-        customer: "a customer of long standing".to_owned(),
-        ..Order::example()
-    };
+    let order = Order { customer: "a customer of long standing".to_owned(), ..Order::example() };
     let mut body = archive(&order);
-    let at = body
-        .windows(10)
-        .position(|window| window == b"a customer")
-        .unwrap();
+    let at = body.windows(10).position(|window| window == b"a customer").unwrap();
     body[at] = 0xff;
     let body_len = body.len();
     assert_eq!(read::<Order>(&body), Err(BodyError::Invalid { body_len }));

@@ -31,11 +31,7 @@ fn levels_of(nest: &ArchivedNest) -> usize {
 /// Validates on a thread with 2 MiB of stack.
 fn validate(body: Body) -> Result<usize, BodyError> {
     let thread = std::thread::Builder::new().stack_size(2 << 20);
-    thread
-        .spawn(move || access::<Nest>(&body).map(levels_of))
-        .unwrap()
-        .join()
-        .unwrap()
+    thread.spawn(move || access::<Nest>(&body).map(levels_of)).unwrap().join().unwrap()
 }
 
 #[test]
@@ -43,9 +39,7 @@ fn the_bytes_written_here_are_those_of_the_encoder() {
     for levels in [1, 2, 10] {
         let mut nest = Nest { inner: None };
         for _ in 1..levels {
-            nest = Nest {
-                inner: Some(Box::new(nest)),
-            };
+            nest = Nest { inner: Some(Box::new(nest)) };
         }
         assert_eq!(archive(&nest)[..], nested(levels)[..]);
     }
@@ -58,23 +52,13 @@ fn sixty_four_levels_are_read_and_sixty_five_refused() {
         assert_eq!(validate(nested(levels)), Ok(levels));
     }
     for levels in [65, 66, 1000] {
-        assert_eq!(
-            validate(nested(levels)),
-            Err(BodyError::Invalid {
-                body_len: 8 * levels
-            })
-        );
+        assert_eq!(validate(nested(levels)), Err(BodyError::Invalid { body_len: 8 * levels }));
     }
 }
 
 #[test]
 fn a_body_nested_200_000_deep_does_not_exhaust_the_stack() {
-    assert_eq!(
-        validate(nested(200_000)),
-        Err(BodyError::Invalid {
-            body_len: 1_600_000
-        })
-    );
+    assert_eq!(validate(nested(200_000)), Err(BodyError::Invalid { body_len: 1_600_000 }));
 }
 
 #[test]

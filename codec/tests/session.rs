@@ -28,10 +28,7 @@ fn a_call_gets_its_reply() {
     assert_eq!(answered, call);
     assert_eq!(blob(&body).id, 2);
     pair.client.release(call);
-    assert_eq!(
-        (pair.client.calls_in_flight(), pair.server.calls_in_flight()),
-        (0, 0)
-    );
+    assert_eq!((pair.client.calls_in_flight(), pair.server.calls_in_flight()), (0, 0));
 }
 
 #[test]
@@ -42,9 +39,7 @@ fn calls_cut_at_any_byte_give_the_same_events() {
         pair.drive();
         pair.client_events.clear();
         pair.server_events.clear();
-        let calls: Vec<_> = (0..3)
-            .map(|id| pair.call(&Blob::new(id, 7 * id as usize)))
-            .collect();
+        let calls: Vec<_> = (0..3).map(|id| pair.call(&Blob::new(id, 7 * id as usize))).collect();
         pair.drive();
         for call in &calls {
             let (received, body) = pair.next_call();
@@ -122,9 +117,7 @@ fn random_traffic_gives_each_call_exactly_one_outcome() {
             _ => pair.drive(),
         }
         while let Some((event, body)) = pair.server_events.pop_front() {
-            let ServerEvent::Call { call, .. } = event else {
-                panic!("{event:?}")
-            };
+            let ServerEvent::Call { call, .. } = event else { panic!("{event:?}") };
             running.push((call, u64::from(blob(&body).id)));
         }
         while let Some((event, body)) = pair.client_events.pop_front() {
@@ -145,10 +138,7 @@ fn random_traffic_gives_each_call_exactly_one_outcome() {
 
 #[test]
 fn no_more_calls_are_made_than_the_server_accepts() {
-    let limits = Limits {
-        calls_in_flight_max: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { calls_in_flight_max: 3, ..Limits::default() };
     let mut pair = Pair::open_with(Limits::default(), limits);
     let calls: Vec<_> = (0..3).map(|_| pair.call(&Blob::new(0, 0))).collect();
     pair.drive();
@@ -188,10 +178,7 @@ fn an_abandoned_call_keeps_its_slot_until_its_response_comes() {
     let (received, _) = pair.next_call();
     pair.reply(received, &Blob::new(0, 0));
     pair.drive();
-    assert_eq!(
-        pair.client_events.pop_front().unwrap().0,
-        ClientEvent::Abandoned
-    );
+    assert_eq!(pair.client_events.pop_front().unwrap().0, ClientEvent::Abandoned);
     assert_eq!(pair.client.calls_in_flight(), 1);
     assert_eq!(pair.call(&Blob::new(0, 0)), CallId::new(0, 2));
 }
@@ -222,17 +209,8 @@ fn a_call_is_answered_once() {
     let again = pair.server.reply(&mut pair.scratch, call, &Blob::new(0, 0));
     assert_eq!(again, Err(ReplyError::NotRunning));
     assert!(!pair.server.refuse(call, &Status::new(Code::Internal, "")));
-    for unknown in [
-        CallId::new(0, 2),
-        CallId::new(9, 1),
-        CallId(0),
-        CallId(u64::MAX),
-    ] {
-        assert!(
-            !pair
-                .server
-                .refuse(unknown, &Status::new(Code::Internal, ""))
-        );
+    for unknown in [CallId::new(0, 2), CallId::new(9, 1), CallId(0), CallId(u64::MAX)] {
+        assert!(!pair.server.refuse(unknown, &Status::new(Code::Internal, "")));
     }
     assert!(pair.server.output().is_empty());
 }
@@ -246,9 +224,7 @@ fn every_running_call_can_be_refused_at_once() {
         .server_events
         .remove(1)
         .map(|(event, body)| {
-            let ServerEvent::Call { call, .. } = event else {
-                panic!("{event:?}")
-            };
+            let ServerEvent::Call { call, .. } = event else { panic!("{event:?}") };
             (call, body)
         })
         .unwrap();
@@ -268,10 +244,7 @@ fn every_running_call_can_be_refused_at_once() {
 #[test]
 fn a_method_that_is_not_there_fails_its_call_only() {
     let mut pair = Pair::open();
-    let call = pair
-        .client
-        .call(&mut pair.scratch, 99, &Blob::new(0, 0))
-        .unwrap();
+    let call = pair.client.call(&mut pair.scratch, 99, &Blob::new(0, 0)).unwrap();
     pair.drive();
     let event = pair.server_events.pop_front().unwrap().0;
     assert_eq!(event, ServerEvent::Call { call, method: 99 });
@@ -301,16 +274,11 @@ fn a_goaway_reaches_the_other_end_and_is_the_last_frame() {
     let frames = frames_of(&[&support::hello()[..], pair.server.output()].concat());
     assert_eq!(frames.len(), 2);
     pair.drive();
-    assert_eq!(
-        pair.client_events.pop_front().unwrap().0,
-        ClientEvent::GoAway(status)
-    );
+    assert_eq!(pair.client_events.pop_front().unwrap().0, ClientEvent::GoAway(status));
     // A request that was on its way is no violation that a peer must be told of.
     let late = frame(request(CallId::new(1, 1)), b"");
-    let unexpected = SessionError::Unexpected {
-        kind: Kind::Request,
-        why: "this end has said GOAWAY",
-    };
+    let unexpected =
+        SessionError::Unexpected { kind: Kind::Request, why: "this end has said GOAWAY" };
     assert_eq!(pair.feed_server(&late), Err(unexpected));
 }
 
@@ -323,25 +291,15 @@ fn a_client_that_goes_away_makes_no_more_calls() {
     let call = pair.client.call(&mut pair.scratch, ECHO, &Blob::new(0, 0));
     assert_eq!(call, Err(OpenError::NotOpen));
     pair.drive();
-    assert_eq!(
-        pair.server_events.pop_front().unwrap().0,
-        ServerEvent::GoAway(status)
-    );
+    assert_eq!(pair.server_events.pop_front().unwrap().0, ServerEvent::GoAway(status));
     assert!(pair.server_events.is_empty());
 }
 
 #[test]
 fn a_goaway_before_hello_tells_the_client_why() {
     let mut pair = Pair::new(Limits::default(), Limits::default());
-    let goaway = ringcall_codec::Header {
-        code: 8,
-        ..header(Kind::GoAway)
-    };
-    pair.feed_client(&frame(goaway, b"too many connections"))
-        .unwrap();
+    let goaway = ringcall_codec::Header { code: 8, ..header(Kind::GoAway) };
+    pair.feed_client(&frame(goaway, b"too many connections")).unwrap();
     let status = Status::new(Code::ResourceExhausted, "too many connections");
-    assert_eq!(
-        pair.client_events.pop_front().unwrap().0,
-        ClientEvent::GoAway(status)
-    );
+    assert_eq!(pair.client_events.pop_front().unwrap().0, ClientEvent::GoAway(status));
 }

@@ -45,11 +45,7 @@ fn travel(status: &Status) -> Status {
 fn received(code: u32, flags: Flags, body: &[u8]) -> Status {
     let mut pair = Pair::open();
     let call = pair.call(&Blob::new(0, 0));
-    let header = Header {
-        code,
-        flags,
-        ..response(call)
-    };
+    let header = Header { code, flags, ..response(call) };
     pair.feed_client(&frame(header, body)).unwrap();
     match pair.client_events.pop_front().unwrap().0 {
         ClientEvent::Failed(_, status) => status,
@@ -101,19 +97,13 @@ fn a_text_is_cut_at_a_character_boundary() {
 
 #[test]
 fn a_text_that_is_not_utf8_is_shown_with_replacements() {
-    assert_eq!(
-        received(13, Flags::NONE, b"bad \xff byte").message(),
-        "bad \u{fffd} byte"
-    );
+    assert_eq!(received(13, Flags::NONE, b"bad \xff byte").message(), "bad \u{fffd} byte");
     let worst = received(13, Flags::NONE, &[0xff; STATUS_MESSAGE_LEN_MAX]);
     assert_eq!(worst.message().chars().count(), STATUS_MESSAGE_LEN_MAX);
 }
 
 #[test]
 fn a_status_prints_its_code_and_text() {
-    assert_eq!(
-        Status::new(Code::NotFound, "no such key").to_string(),
-        "not found: no such key"
-    );
+    assert_eq!(Status::new(Code::NotFound, "no such key").to_string(), "not found: no such key");
     assert_eq!(Status::new(Code::DataLoss, "").to_string(), "data loss");
 }

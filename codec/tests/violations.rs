@@ -22,10 +22,7 @@ fn a_call_id_cannot_be_used_while_its_call_runs() {
     assert_eq!(accept(&mut pair, call), Err(SessionError::CallReused(call)));
     // Nor its slot with another generation.
     let later = CallId::new(3, 6);
-    assert_eq!(
-        accept(&mut pair, later),
-        Err(SessionError::CallReused(later))
-    );
+    assert_eq!(accept(&mut pair, later), Err(SessionError::CallReused(later)));
     assert_eq!(pair.server.calls_in_flight(), 1);
 }
 
@@ -37,10 +34,7 @@ fn a_call_id_cannot_be_used_after_its_call_ended() {
     pair.reply(call, &Blob::new(0, 0));
     assert_eq!(accept(&mut pair, call), Err(SessionError::CallReused(call)));
     let earlier = CallId::new(3, 4);
-    assert_eq!(
-        accept(&mut pair, earlier),
-        Err(SessionError::CallReused(earlier))
-    );
+    assert_eq!(accept(&mut pair, earlier), Err(SessionError::CallReused(earlier)));
     assert_eq!(accept(&mut pair, CallId::new(3, 6)), Ok(()));
 }
 
@@ -55,34 +49,22 @@ fn generations_go_on_past_the_largest_number() {
     }
     // Half the range ahead is taken for behind.
     let stale = CallId::new(0, 3 + (1 << 31));
-    assert_eq!(
-        accept(&mut pair, stale),
-        Err(SessionError::CallReused(stale))
-    );
+    assert_eq!(accept(&mut pair, stale), Err(SessionError::CallReused(stale)));
 }
 
 #[test]
 fn generation_zero_is_no_call() {
     let mut pair = Pair::open();
     let call = CallId::new(0, 0);
-    assert_eq!(
-        accept(&mut pair, call),
-        Err(SessionError::GenerationZero(call))
-    );
+    assert_eq!(accept(&mut pair, call), Err(SessionError::GenerationZero(call)));
     assert_eq!(accept(&mut pair, CallId::new(0, u32::MAX)), Ok(()));
     pair.reply(CallId::new(0, u32::MAX), &Blob::new(0, 0));
-    assert_eq!(
-        accept(&mut pair, call),
-        Err(SessionError::GenerationZero(call))
-    );
+    assert_eq!(accept(&mut pair, call), Err(SessionError::GenerationZero(call)));
 }
 
 #[test]
 fn a_slot_beyond_the_limit_is_refused() {
-    let limits = Limits {
-        calls_in_flight_max: 8,
-        ..Limits::default()
-    };
+    let limits = Limits { calls_in_flight_max: 8, ..Limits::default() };
     let mut pair = Pair::open_with(Limits::default(), limits);
     assert_eq!(accept(&mut pair, CallId::new(7, 1)), Ok(()));
     for slot in [8, 9, 4096, u32::MAX] {
@@ -156,19 +138,13 @@ fn a_session_takes_no_call_before_hello() {
 fn a_violation_is_told_to_the_peer() {
     for (error, code, text) in [
         (
-            SessionError::FrameTooLong {
-                frame_len: 80_000,
-                frame_len_max: 65_536,
-            },
+            SessionError::FrameTooLong { frame_len: 80_000, frame_len_max: 65_536 },
             Code::ResourceExhausted,
             "frame of 80000 bytes, the limit is 65536; \
              raise frame_len_max or send less at a time",
         ),
         (
-            SessionError::SlotBeyondLimit {
-                call: CallId::new(9, 1),
-                limit: 8,
-            },
+            SessionError::SlotBeyondLimit { call: CallId::new(9, 1), limit: 8 },
             Code::ResourceExhausted,
             "call 9.1 is beyond the limit of 8 calls in flight",
         ),
@@ -188,10 +164,7 @@ fn a_violation_is_told_to_the_peer() {
             "response to call 3.4, which is not in flight",
         ),
     ] {
-        assert_eq!(
-            (error.status().code(), error.status().message()),
-            (code, text)
-        );
+        assert_eq!((error.status().code(), error.status().message()), (code, text));
     }
 }
 

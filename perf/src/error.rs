@@ -32,9 +32,9 @@ pub(crate) enum Failure {
     #[error("cannot connect to {address}: {source}")]
     FloorConnect { address: SocketAddr, source: io::Error },
     #[error(
-        "{address} does not echo ({source}); is `ringcall-perf serve --target floor` running there?"
+        "{address} does not echo ({source}); is `ringcall-perf serve --target {target}` running there?"
     )]
-    NoEcho { address: SocketAddr, source: io::Error },
+    NoEcho { address: SocketAddr, target: Target, source: io::Error },
     #[error("{0}")]
     Shard(#[from] ShardError),
     #[error("{0}")]

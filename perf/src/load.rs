@@ -39,6 +39,7 @@ pub(crate) struct LoadPlan {
 
 /// What a client thread is to do.
 pub(crate) struct ClientThread {
+    pub(crate) target: Target,
     pub(crate) address: SocketAddr,
     pub(crate) core: usize,
     pub(crate) spin: Duration,
@@ -80,13 +81,13 @@ pub(crate) fn run(
             continue;
         }
         let (gate, key) = Gate::new(sender.clone(), Arc::clone(&is_given_up));
-        let thread =
-            ClientThread { address, core: *core, spin: plan.spin, workload, connections, gate };
+        let (core, spin) = (*core, plan.spin);
+        let thread = ClientThread { target, address, core, spin, workload, connections, gate };
         let sender = sender.clone();
         let body = move || {
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| match target {
                 Target::Ringcall => target::run(&thread),
-                Target::Floor => floor::client::run(&thread),
+                Target::Floor | Target::Server => floor::client::run(&thread),
             }));
             let outcome = outcome.unwrap_or(Err(Failure::Panicked { target, side: "client" }));
             // Where nobody listens the run was given up.

@@ -1,8 +1,10 @@
 //! ringcall-perf: measures what a call costs and how long it takes, beside a floor.
 //!
-//! Two targets under the same closed loop: ringcall through its public client, and `floor`, a raw
+//! Targets under the same closed loop: ringcall through its public client, and `floor`, a raw
 //! io_uring echo of the same bytes on the same ring and buffers. What a figure of ringcall is worth
-//! is its ratio to the floor's, measured in the same run.
+//! is its ratio to the floor's, measured in the same run. A third, `server`, is ringcall's server
+//! under the floor's client: its CPU time per call under the load that the floor has, whereas
+//! under ringcall's own client it is also a matter of how fast that client is.
 //!
 //! The path of a run, one file each: `args` (and `parse`, `cores`, `workload`) say what to run;
 //! `bench`, `serve` and `hosts` run it; `server` and `load` start the two sides on their cores;

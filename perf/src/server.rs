@@ -36,7 +36,7 @@ impl Server {
         spin: Duration,
     ) -> Result<Self, Failure> {
         Ok(match target {
-            Target::Ringcall => Self::Ringcall(
+            Target::Ringcall | Target::Server => Self::Ringcall(
                 RingcallServer::builder()
                     .cores(cores.0.iter().copied())
                     .shard(ShardConfig::new().spin(spin))

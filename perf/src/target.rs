@@ -32,6 +32,20 @@ pub(crate) enum Target {
     Floor,
     /// ringcall, through its public API
     Ringcall,
+    /// ringcall's server alone, under the floor's client
+    Server,
+}
+
+impl Target {
+    /// Whether what serves is ringcall.
+    pub(crate) fn serves_ringcall(self) -> bool {
+        self != Self::Floor
+    }
+
+    /// Whether what calls is ringcall.
+    pub(crate) fn calls_ringcall(self) -> bool {
+        self == Self::Ringcall
+    }
 }
 
 impl fmt::Display for Target {
@@ -40,6 +54,7 @@ impl fmt::Display for Target {
         f.pad(match self {
             Self::Floor => "floor",
             Self::Ringcall => "ringcall",
+            Self::Server => "server",
         })
     }
 }

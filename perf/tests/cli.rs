@@ -152,9 +152,25 @@ fn without_arguments_for_a_command_it_measures_both_targets() {
 }
 
 #[test]
-fn both_targets_send_as_many_bytes_per_call() {
+fn the_server_alone_is_measured_beside_the_others() {
+    for (depth, size) in [("4", "64"), ("3", "61440")] {
+        let args = ["--target", "ringcall,floor,server", "--connections", "2"];
+        let document = json_of(&[&args[..], &["--depth", depth, "--size", size]].concat());
+        let runs = document["runs"].as_array().unwrap();
+        let targets: Vec<_> = runs.iter().map(|run| run["target"].as_str().unwrap()).collect();
+        assert_eq!(targets, ["ringcall", "floor", "server"]);
+        runs.iter().for_each(assert_is_run);
+        let counters = &runs[2]["counters"];
+        assert!(counters["server"]["frames_in_place"].as_u64().unwrap() > 0);
+        assert!(counters["client"]["frames_in_place"].is_null());
+    }
+}
+
+#[test]
+fn every_target_sends_as_many_bytes_per_call() {
     for size in ["8", "100", "20000", "61440"] {
-        let args = ["bench", "--connections", "3", "--size", size];
+        let targets = "floor,ringcall,server";
+        let args = ["bench", "--connections", "3", "--size", size, "--target", targets];
         let document = json_of(&args);
         for run in document["runs"].as_array().unwrap() {
             assert_is_run(run);
@@ -211,7 +227,9 @@ fn json_goes_to_a_file_beside_the_table() {
 
 #[test]
 fn serve_and_load_are_the_two_halves() {
-    for (target, signal) in [("ringcall", Signal::INT), ("floor", Signal::TERM)] {
+    for (target, signal) in
+        [("ringcall", Signal::INT), ("floor", Signal::TERM), ("server", Signal::INT)]
+    {
         let serve = Serve::start(target);
         let args = ["load", &serve.address, "--target", target, "--connections", "2"];
         let document = json_of(&args);
@@ -295,7 +313,7 @@ fn a_path_that_cannot_be_written_is_refused_before_the_run() {
 #[test]
 fn an_address_where_nobody_listens_is_named() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    for target in ["ringcall", "floor"] {
+    for target in ["ringcall", "floor", "server"] {
         let error = error_of(&[&["load", &address, "--target", target]]);
         let expected = format!("error: cannot connect to {address}: Connection refused");
         assert!(error.starts_with(&expected), "{error}");
@@ -323,6 +341,10 @@ fn an_address_of_something_else_is_told_from_a_server() {
     let serve = Serve::start("ringcall");
     let error = error_of(&[&["load", &serve.address, "--target", "floor"]]);
     assert!(error.contains("does not echo"), "{error}");
+
+    let serve = Serve::start("floor");
+    let error = error_of(&[&["load", &serve.address, "--target", "server"]]);
+    assert!(error.contains("does not echo (REQUEST 0.1 came back to call 0.1)"), "{error}");
 }
 
 #[test]

@@ -6,8 +6,10 @@
 //!
 //! The path of a call through this crate, one file each: `ring` → `connection` and `receive` →
 //! `server_end` → `dispatch` → `service` (the handler) → `connection` → `ring`; `driver` turns it,
-//! `shard` holds it together, `server` starts it. `client` and `client_end` are its mirror image.
+//! `shard` holds it together, `server` starts it. `client`, `call` and `client_end` are its mirror
+//! image.
 
+mod call;
 mod client;
 mod client_end;
 mod config;
@@ -44,7 +46,8 @@ pub use rkyv;
 #[doc(hidden)]
 pub use crate::run::is_in_receive_pool;
 pub use crate::{
-    client::{Call, Client, ClientConfig, ConnectError, Response},
+    call::{Call, Response},
+    client::{Client, ClientConfig, ConnectError},
     config::{ConfigError, SEND_BUFFER_MAX_DEFAULT, ShardConfig},
     counters::ShardCounters,
     run::{RunConfig, counters, run, sleep, spawn, yield_now},

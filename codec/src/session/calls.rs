@@ -34,11 +34,7 @@ pub(super) enum OpenState {
 
 impl OpenCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            limit,
-        }
+        Self { slots: Vec::new(), free: Vec::new(), limit }
     }
 
     /// Takes a slot; `None` where all are taken.
@@ -47,10 +43,7 @@ impl OpenCalls {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.limit as usize => {
-                self.slots.push(OpenSlot {
-                    generation: 0,
-                    state: OpenState::Free,
-                });
+                self.slots.push(OpenSlot { generation: 0, state: OpenState::Free });
                 self.slots.len() as u32 - 1
             }
             None => return None,
@@ -165,11 +158,7 @@ pub(super) enum Refusal {
 
 impl AcceptedCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self {
-            slots: Vec::new(),
-            limit,
-            len: 0,
-        }
+        Self { slots: Vec::new(), limit, len: 0 }
     }
 
     /// Enters a call.
@@ -192,10 +181,7 @@ impl AcceptedCalls {
         if entry.running || (entry.generation != 0 && !is_later) {
             return Err(Refusal::Reused);
         }
-        *entry = AcceptedSlot {
-            generation: call.generation(),
-            running: true,
-        };
+        *entry = AcceptedSlot { generation: call.generation(), running: true };
         self.len += 1;
         Ok(())
     }
@@ -216,11 +202,7 @@ impl AcceptedCalls {
     /// Ends every call that runs, and gives them.
     pub(super) fn finish_all(&mut self) -> Vec<CallId> {
         self.len = 0;
-        let running = self
-            .slots
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, entry)| entry.running);
+        let running = self.slots.iter_mut().enumerate().filter(|(_, entry)| entry.running);
         running
             .map(|(slot, entry)| {
                 entry.running = false;

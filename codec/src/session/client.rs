@@ -79,14 +79,7 @@ impl ClientSession {
         let mut output = Vec::new();
         encode_bytes(&mut output, hello.header(), &hello.body());
         let calls = OpenCalls::new(limits.calls_in_flight_max);
-        Self {
-            methods,
-            hello,
-            peer: None,
-            is_closed: false,
-            calls,
-            output,
-        }
+        Self { methods, hello, peer: None, is_closed: false, calls, output }
     }
 
     /// Makes a call: the request is encoded straight into the output.
@@ -115,13 +108,7 @@ impl ClientSession {
             time_us: 0,
             aux: 0,
         };
-        match encode_message(
-            &mut self.output,
-            scratch,
-            header,
-            request,
-            peer.frame_len_max,
-        ) {
+        match encode_message(&mut self.output, scratch, header, request, peer.frame_len_max) {
             Ok(()) => Ok(call),
             Err(error) => {
                 self.calls.undo_open(call);
@@ -159,10 +146,9 @@ impl ClientSession {
         }
         match self.calls.answer(header.call) {
             Some(OpenState::Waiting) if header.code == 0 => Ok(ClientEvent::Reply(header.call)),
-            Some(OpenState::Waiting) => Ok(ClientEvent::Failed(
-                header.call,
-                status_from_wire(header, body),
-            )),
+            Some(OpenState::Waiting) => {
+                Ok(ClientEvent::Failed(header.call, status_from_wire(header, body)))
+            }
             Some(_) => Ok(ClientEvent::Abandoned),
             None => Err(SessionError::NoSuchCall(header.call)),
         }
@@ -175,11 +161,7 @@ impl ClientSession {
             return;
         }
         self.is_closed = true;
-        encode_bytes(
-            &mut self.output,
-            goaway_header(status),
-            status.wire_message().as_bytes(),
-        );
+        encode_bytes(&mut self.output, goaway_header(status), status.wire_message().as_bytes());
     }
 
     /// The bytes to be sent. The transport takes them, and may leave an empty vector with
@@ -216,19 +198,16 @@ impl ClientSession {
         let kind = header.kind;
         match (kind, self.is_open()) {
             (Kind::Hello, false) => self.open(header, body),
-            (Kind::Hello, true) => Err(SessionError::Unexpected {
-                kind,
-                why: "a connection has one HELLO",
-            }),
+            (Kind::Hello, true) => {
+                Err(SessionError::Unexpected { kind, why: "a connection has one HELLO" })
+            }
             (Kind::GoAway, _) => Ok(ClientEvent::GoAway(status_from_wire(header, body))),
-            (_, false) => Err(SessionError::Unexpected {
-                kind,
-                why: "a connection begins with HELLO",
-            }),
-            (_, true) => Err(SessionError::Unexpected {
-                kind,
-                why: "this end makes calls and serves none",
-            }),
+            (_, false) => {
+                Err(SessionError::Unexpected { kind, why: "a connection begins with HELLO" })
+            }
+            (_, true) => {
+                Err(SessionError::Unexpected { kind, why: "this end makes calls and serves none" })
+            }
         }
     }
 
@@ -238,10 +217,7 @@ impl ClientSession {
             return Err(layout_mismatch(self.methods, ours, theirs));
         }
         self.calls.limit_to(peer.limits.calls_in_flight_max);
-        self.peer = Some(Peer {
-            frame_len_max: peer.limits.frame_len_max,
-            shard: peer.shard,
-        });
+        self.peer = Some(Peer { frame_len_max: peer.limits.frame_len_max, shard: peer.shard });
         Ok(ClientEvent::Opened)
     }
 }

@@ -120,10 +120,7 @@ fn layout_mismatch(
     ours: MethodLayout,
     theirs: MethodLayout,
 ) -> SessionError {
-    let name = methods
-        .iter()
-        .find(|method| method.id == ours.id)
-        .map(|method| method.name);
+    let name = methods.iter().find(|method| method.id == ours.id).map(|method| method.name);
     let part = match (ours.request == theirs.request, ours.reply == theirs.reply) {
         (false, true) => "request",
         (true, false) => "reply",
@@ -159,9 +156,5 @@ fn status_from_wire(header: &Header, body: &[u8]) -> Status {
     let text = &body[..body.len().min(crate::limits::STATUS_MESSAGE_LEN_MAX)];
     let message = String::from_utf8_lossy(text).into_owned();
     let status = Status::new(Code::from_u32(header.code), message);
-    if header.flags.contains(Flags::NOT_EXECUTED) {
-        status.not_executed()
-    } else {
-        status
-    }
+    if header.flags.contains(Flags::NOT_EXECUTED) { status.not_executed() } else { status }
 }

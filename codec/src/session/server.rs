@@ -105,10 +105,7 @@ impl ServerSession {
     ) -> Result<ServerEvent, SessionError> {
         if header.kind == Kind::Request && self.state == State::Open {
             return match self.calls.accept(header.call) {
-                Ok(()) => Ok(ServerEvent::Call {
-                    call: header.call,
-                    method: header.code,
-                }),
+                Ok(()) => Ok(ServerEvent::Call { call: header.call, method: header.code }),
                 Err(refusal) => Err(self.call_error(header.call, &refusal)),
             };
         }
@@ -174,11 +171,7 @@ impl ServerSession {
             self.say_hello();
         }
         self.state = State::Closed;
-        encode_bytes(
-            &mut self.output,
-            goaway_header(status),
-            status.wire_message().as_bytes(),
-        );
+        encode_bytes(&mut self.output, goaway_header(status), status.wire_message().as_bytes());
     }
 
     /// The bytes to be sent. The transport takes them, and may leave an empty vector with
@@ -206,28 +199,21 @@ impl ServerSession {
         match (kind, self.state) {
             (Kind::Hello, State::New) => self.open(header, body),
             (Kind::Hello, State::Refused | State::Open | State::Closed) => {
-                Err(SessionError::Unexpected {
-                    kind,
-                    why: "a connection has one HELLO",
-                })
+                Err(SessionError::Unexpected { kind, why: "a connection has one HELLO" })
             }
-            (_, State::PeerLeft) => Err(SessionError::Unexpected {
-                kind,
-                why: "the peer has said GOAWAY",
-            }),
+            (_, State::PeerLeft) => {
+                Err(SessionError::Unexpected { kind, why: "the peer has said GOAWAY" })
+            }
             (Kind::GoAway, _) => Ok(self.peer_leaves(header, body)),
-            (_, State::New | State::Refused) => Err(SessionError::Unexpected {
-                kind,
-                why: "a connection begins with HELLO",
-            }),
-            (_, State::Closed) => Err(SessionError::Unexpected {
-                kind,
-                why: "this end has said GOAWAY",
-            }),
-            (_, State::Open) => Err(SessionError::Unexpected {
-                kind,
-                why: "this end serves calls and makes none",
-            }),
+            (_, State::New | State::Refused) => {
+                Err(SessionError::Unexpected { kind, why: "a connection begins with HELLO" })
+            }
+            (_, State::Closed) => {
+                Err(SessionError::Unexpected { kind, why: "this end has said GOAWAY" })
+            }
+            (_, State::Open) => {
+                Err(SessionError::Unexpected { kind, why: "this end serves calls and makes none" })
+            }
         }
     }
 
@@ -261,11 +247,7 @@ impl ServerSession {
         if self.state == State::Closed {
             return;
         }
-        let flags = if status.is_not_executed() {
-            Flags::NOT_EXECUTED
-        } else {
-            Flags::NONE
-        };
+        let flags = if status.is_not_executed() { Flags::NOT_EXECUTED } else { Flags::NONE };
         let header = self.response(call, status.code() as u32, flags);
         encode_bytes(&mut self.output, header, status.wire_message().as_bytes());
     }
@@ -273,24 +255,15 @@ impl ServerSession {
     #[inline]
     fn response(&self, call: CallId, code: u32, flags: Flags) -> Header {
         let aux = self.calls.len();
-        Header {
-            body_len: 0,
-            kind: Kind::Response,
-            flags,
-            call,
-            code,
-            time_us: 0,
-            aux,
-        }
+        Header { body_len: 0, kind: Kind::Response, flags, call, code, time_us: 0, aux }
     }
 
     #[cold]
     fn call_error(&self, call: CallId, refusal: &Refusal) -> SessionError {
         match refusal {
-            Refusal::BeyondLimit => SessionError::SlotBeyondLimit {
-                call,
-                limit: self.hello.limits.calls_in_flight_max,
-            },
+            Refusal::BeyondLimit => {
+                SessionError::SlotBeyondLimit { call, limit: self.hello.limits.calls_in_flight_max }
+            }
             Refusal::GenerationZero => SessionError::GenerationZero(call),
             Refusal::Reused => SessionError::CallReused(call),
         }

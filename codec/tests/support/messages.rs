@@ -56,19 +56,12 @@ pub(crate) struct Line {
 
 impl Order {
     pub(crate) fn example() -> Self {
-        let line = |article: &str, count, price| Line {
-            article: article.to_owned(),
-            count,
-            price,
-        };
+        let line = |article: &str, count, price| Line { article: article.to_owned(), count, price };
         Self {
             id: 0x0123_4567_89ab_cdef,
             customer: "Grace Brewster Hopper".to_owned(),
             note: Some("leave it with the neighbour".to_owned()),
-            payment: Payment::Card {
-                number: 4_111_111,
-                holder: "G. B. Hopper".to_owned(),
-            },
+            payment: Payment::Card { number: 4_111_111, holder: "G. B. Hopper".to_owned() },
             lines: vec![line("nut", 100, 5), line("a bolt of brass, 12 mm", 40, -12)],
         }
     }
@@ -94,10 +87,7 @@ impl Field for Payment {
     const LAYOUT: u64 = layout_of_enum(
         &[
             ("Cash", &[]),
-            (
-                "Card",
-                &[("number", u64::LAYOUT), ("holder", String::LAYOUT)],
-            ),
+            ("Card", &[("number", u64::LAYOUT), ("holder", String::LAYOUT)]),
             ("Transfer", &[("0", String::LAYOUT), ("1", u32::LAYOUT)]),
         ],
         size_of::<ArchivedPayment>(),
@@ -107,11 +97,7 @@ impl Field for Payment {
 
 impl Field for Line {
     const LAYOUT: u64 = layout_of_struct(
-        &[
-            ("article", String::LAYOUT),
-            ("count", u32::LAYOUT),
-            ("price", i64::LAYOUT),
-        ],
+        &[("article", String::LAYOUT), ("count", u32::LAYOUT), ("price", i64::LAYOUT)],
         size_of::<ArchivedLine>(),
         align_of::<ArchivedLine>(),
     );

@@ -62,14 +62,8 @@ impl Pair {
     pub(crate) fn open_with(client: Limits, server: Limits) -> Self {
         let mut pair = Self::new(client, server);
         pair.drive();
-        assert_eq!(
-            pair.server_events.pop_front().unwrap().0,
-            ServerEvent::Opened
-        );
-        assert_eq!(
-            pair.client_events.pop_front().unwrap().0,
-            ClientEvent::Opened
-        );
+        assert_eq!(pair.server_events.pop_front().unwrap().0, ServerEvent::Opened);
+        assert_eq!(pair.client_events.pop_front().unwrap().0, ClientEvent::Opened);
         assert!(pair.client.is_open() && pair.server.is_open());
         pair
     }
@@ -178,10 +172,7 @@ pub(crate) fn aligned(bytes: &[u8]) -> Body {
 
 /// The archive of a message, as it travels.
 pub(crate) fn archive<T: Message>(message: &T) -> Body {
-    let limits = Limits {
-        frame_len_max: 1 << 30,
-        ..Limits::default()
-    };
+    let limits = Limits { frame_len_max: 1 << 30, ..Limits::default() };
     let mut pair = Pair::open_with(limits, limits);
     pair.client.call(&mut pair.scratch, ECHO, message).unwrap();
     let frame = pair.client.output();
@@ -191,10 +182,7 @@ pub(crate) fn archive<T: Message>(message: &T) -> Body {
 
 /// A frame of any header over any body, padded.
 pub(crate) fn frame(header: Header, body: &[u8]) -> Vec<u8> {
-    let header = Header {
-        body_len: body.len() as u32,
-        ..header
-    };
+    let header = Header { body_len: body.len() as u32, ..header };
     let mut bytes = header.encode().to_vec();
     bytes.extend_from_slice(body);
     bytes.resize(bytes.len().next_multiple_of(16), 0);
@@ -207,11 +195,7 @@ pub(crate) fn header(kind: Kind) -> Header {
         body_len: 0,
         kind,
         flags: ringcall_codec::Flags::NONE,
-        call: CallId(if kind == Kind::Hello {
-            ringcall_codec::MAGIC
-        } else {
-            0
-        }),
+        call: CallId(if kind == Kind::Hello { ringcall_codec::MAGIC } else { 0 }),
         code: if kind == Kind::Hello { 0x0001_0001 } else { 0 },
         time_us: 0,
         aux: 0,
@@ -219,25 +203,16 @@ pub(crate) fn header(kind: Kind) -> Header {
 }
 
 pub(crate) fn request(call: CallId) -> Header {
-    Header {
-        call,
-        code: ECHO,
-        ..header(Kind::Request)
-    }
+    Header { call, code: ECHO, ..header(Kind::Request) }
 }
 
 pub(crate) fn response(call: CallId) -> Header {
-    Header {
-        call,
-        ..header(Kind::Response)
-    }
+    Header { call, ..header(Kind::Response) }
 }
 
 /// The HELLO of a client, as bytes.
 pub(crate) fn hello() -> Vec<u8> {
-    ClientSession::new(METHODS, Limits::default())
-        .output()
-        .clone()
+    ClientSession::new(METHODS, Limits::default()).output().clone()
 }
 
 /// Marsaglia's xorshift64: the same numbers on every run.

@@ -1,13 +1,14 @@
-//! The floor's client: keeps frames in flight on each connection and waits for as many bytes.
+//! The floor's client, for a floor or a server of ringcall: keeps frames in flight on each
+//! connection and waits for as many bytes.
 //!
 //! The same closed loop as ringcall's: each frame that is complete is followed by the next. It
 //! reads the clock when bytes have arrived and when frames are sent, once a turn each, and
-//! records each frame. It sends from frames made beforehand, and looks at no byte it receives.
+//! records each frame. It sends from frames made beforehand, and looks at no byte that it receives
+//! while it measures.
 
 use std::{
     collections::VecDeque,
-    io::{self, Read, Write},
-    mem,
+    io, mem,
     net::TcpStream,
     os::fd::OwnedFd,
     rc::Rc,
@@ -19,17 +20,19 @@ use ringcall::{
     ring::{Completion, Event, Socket},
 };
 
-use super::{Turns, Whole, frame};
+use super::{
+    Turns, Whole,
+    frames::{self, CallIds},
+};
 use crate::{
     cores,
     error::Failure,
     load::ClientThread,
     measure::{Latencies, ThreadFigures, thread_cpu_ns},
-    target::Target,
 };
 
-/// Time within which a server must connect, and echo.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Time within which a server must connect, and answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Everything that a client thread has.
 struct Client {
@@ -49,6 +52,8 @@ struct Connection {
     /// As many frames as are sent at once; a send of fewer begins further back. None while a
     /// send has it.
     frames: Option<Vec<u8>>,
+    /// What is written into frames that are calls.
+    calls: Option<CallIds>,
     /// Frames to be sent.
     owed: usize,
     /// Frames in flight, those that were sent at once together, oldest first.
@@ -63,6 +68,7 @@ struct Connection {
 /// figures.
 pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
     cores::pin(thread.core).map_err(|source| Failure::Pin { core: thread.core, source })?;
+    let io_failure = |source| Failure::Io { target: thread.target, side: "client", source };
     let mut client = Client::connect(thread)?;
     let window = thread.gate.pass()?;
     client.begin(thread.workload.depth as usize);
@@ -76,17 +82,18 @@ pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
     while now < window.end && !thread.gate.is_given_up() {
         now = client.turn().map_err(io_failure)?;
     }
-    Ok(ThreadFigures {
-        elapsed: start.elapsed(),
-        counters: client.counters().since(&before),
-        latencies: client.latencies,
-        errors: 0,
-        first_error: None,
-    })
+    let elapsed = start.elapsed();
+    let counters = client.counters().since(&before);
+    let latencies = mem::replace(&mut client.latencies, Latencies::new()?);
+    if !thread.gate.is_given_up() {
+        client.drain().map_err(io_failure)?;
+        client.check().map_err(|source| no_echo(thread, source))?;
+    }
+    Ok(ThreadFigures { elapsed, counters, latencies, errors: 0, first_error: None })
 }
 
-fn io_failure(source: io::Error) -> Failure {
-    Failure::Io { target: Target::Floor, side: "client", source }
+fn no_echo(thread: &ClientThread, source: io::Error) -> Failure {
+    Failure::NoEcho { address: thread.address, target: thread.target, source }
 }
 
 impl Client {
@@ -96,20 +103,23 @@ impl Client {
         let is_large = frame_len > turns.ring.pool().buffer_len();
         let at_once =
             (SEND_BUFFER_MAX_DEFAULT / frame_len).clamp(1, thread.workload.depth as usize);
-        let frame = frame(frame_len);
         let mut connections = Vec::new();
         for _ in 0..thread.connections {
             if thread.gate.is_given_up() {
                 return Err(Failure::Interrupted);
             }
             let address = thread.address;
-            let mut stream = TcpStream::connect_timeout(&address, CONNECT_MAX)
+            let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX)
                 .map_err(|source| Failure::FloorConnect { address, source })?;
-            check_echo(&mut stream, &frame)
-                .map_err(|source| Failure::NoEcho { address, source })?;
+            let opened = frames::open(&mut stream, thread.target, thread.workload, ANSWER_MAX);
+            let (frame, mut calls) = opened.map_err(|source| no_echo(thread, source))?;
+            let mut frames = frame.repeat(at_once);
+            check(&mut stream, &mut frames[..frame_len], calls.as_mut())
+                .map_err(|source| no_echo(thread, source))?;
             connections.push(Connection {
                 socket: Rc::new(OwnedFd::from(stream)),
-                frames: Some(frame.repeat(at_once)),
+                frames: Some(frames),
+                calls,
                 owed: 0,
                 bursts: VecDeque::with_capacity(thread.workload.depth as usize),
                 partial: 0,
@@ -151,6 +161,16 @@ impl Client {
     /// Waits, takes what has arrived, and sends as many frames as are complete. Gives the time
     /// at which it arrived.
     fn turn(&mut self) -> io::Result<Instant> {
+        let now = self.receive()?;
+        if !self.dirty.is_empty() {
+            self.send_owed(Instant::now());
+        }
+        Ok(now)
+    }
+
+    /// Waits and takes what has arrived. Gives the time at which it did.
+    #[inline]
+    fn receive(&mut self) -> io::Result<Instant> {
         self.turns.wait()?;
         let mut completions = mem::take(&mut self.completions);
         self.turns.ring.drain(&mut completions);
@@ -159,9 +179,6 @@ impl Client {
             self.handle(completion, now)?;
         }
         self.completions = completions;
-        if !self.dirty.is_empty() {
-            self.send_owed(Instant::now());
-        }
         Ok(now)
     }
 
@@ -255,16 +272,44 @@ impl Client {
     fn send_owed(&mut self, now: Instant) {
         for index in self.dirty.drain(..) {
             let connection = &mut self.connections[index];
-            let Some(frames) = connection.frames.take() else {
+            let Some(mut frames) = connection.frames.take() else {
                 continue;
             };
             let count = connection.owed.min(frames.len() / self.frame_len);
             connection.owed -= count;
             connection.bursts.push_back((now, count));
             let from = frames.len() - count * self.frame_len;
+            if let Some(calls) = &mut connection.calls {
+                calls.number(&mut frames[from..], self.frame_len);
+            }
             self.counters.sends += 1;
             self.turns.ring.send(&connection.socket, index as u64, frames, from);
         }
+    }
+
+    /// Waits for what is in flight, and sends no more.
+    fn drain(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + ANSWER_MAX;
+        let is_busy = |it: &Connection| !it.bursts.is_empty() || it.frames.is_none();
+        while self.connections.iter().any(is_busy) {
+            if self.receive()? > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one answer more, when nothing is in flight.
+    fn check(self) -> io::Result<()> {
+        let Self { turns, mut connections, frame_len, .. } = self;
+        // The receives that stand end with the ring.
+        drop(turns);
+        let Some(Connection { socket, frames: Some(frames), calls, .. }) = connections.first_mut()
+        else {
+            return Ok(());
+        };
+        let mut stream = TcpStream::from(socket.try_clone()?);
+        check(&mut stream, &mut frames[..frame_len], calls.as_mut())
     }
 
     fn counters(&self) -> ShardCounters {
@@ -281,17 +326,11 @@ fn is_no_buffers(error: &io::Error) -> bool {
     rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::NOBUFS)
 }
 
-/// Sends a frame and waits for it to come back.
-fn check_echo(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(CONNECT_MAX))?;
-    stream.set_write_timeout(Some(CONNECT_MAX))?;
-    stream.write_all(frame)?;
-    let mut echo = vec![0; frame.len()];
-    stream.read_exact(&mut echo)?;
-    if echo != frame {
-        return Err(io::Error::other("other bytes came back"));
+/// Sends a frame that the server has not seen, and looks whether the right one comes back.
+fn check(stream: &mut TcpStream, frame: &mut [u8], calls: Option<&mut CallIds>) -> io::Result<()> {
+    let is_call = calls.is_some();
+    if let Some(calls) = calls {
+        calls.number(frame, frame.len());
     }
-    stream.set_read_timeout(None)?;
-    stream.set_write_timeout(None)
+    frames::check(stream, frame, is_call)
 }

@@ -8,9 +8,13 @@
 //! longer than a pool buffer are sent from where they were received, without a copy; ringcall
 //! copies those once, as it encodes the reply. Both sides of the floor sleep in the ring.
 //!
+//! Its client is also that of the target `server`, ringcall's server alone: the same loop over
+//! frames that are calls.
+//!
 //! It must stay as fast as can be: every ratio that is reported is to it.
 
 pub(crate) mod client;
+mod frames;
 pub(crate) mod server;
 mod shard;
 

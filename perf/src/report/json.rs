@@ -64,7 +64,7 @@ struct Counters {
 }
 
 struct SideCounters {
-    target: Target,
+    is_ringcall: bool,
     counters: ShardCounters,
 }
 
@@ -72,7 +72,7 @@ impl Serialize for SideCounters {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (name, count) in self.counters.iter() {
-            if self.target == Target::Ringcall || FLOOR_COUNTS.contains(&name) {
+            if self.is_ringcall || FLOOR_COUNTS.contains(&name) {
                 map.serialize_entry(name, &count)?;
             }
         }
@@ -83,7 +83,8 @@ impl Serialize for SideCounters {
 impl RunObject {
     fn new(run: &Run) -> Self {
         let Run { target, workload, .. } = *run;
-        let side = |counters| SideCounters { target, counters };
+        let server = |counters| SideCounters { is_ringcall: target.serves_ringcall(), counters };
+        let client = |counters| SideCounters { is_ringcall: target.calls_ringcall(), counters };
         Self {
             target,
             connections: workload.connections,
@@ -95,7 +96,7 @@ impl RunObject {
             latency_ns: run.latency_ns,
             server_cpu_ns_per_call: run.server_cpu_ns_per_call.map(rounded),
             client_cpu_ns_per_call: rounded(run.client_cpu_ns_per_call),
-            counters: Counters { server: run.server.map(side), client: side(run.client) },
+            counters: Counters { server: run.server.map(server), client: client(run.client) },
         }
     }
 }
@@ -189,6 +190,17 @@ mod tests {
         for (name, count) in ShardCounters::default().plus(&report.runs[1].client).iter() {
             assert_eq!(counters[name], count, "{name}");
         }
+    }
+
+    #[test]
+    fn a_server_alone_counts_everything_and_its_client_what_a_floor_does() {
+        let runs = vec![sample::run(Target::Server, 8, 41.84, 12_100.0)];
+        let report = Report::new(sample::host(), sample::conditions(), &[runs]);
+        let document: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
+        let run = &document["runs"][0];
+        assert_eq!(run["target"], "server");
+        assert!(run["counters"]["server"]["frames_in_place"].is_u64());
+        assert!(run["counters"]["client"]["frames_in_place"].is_null());
     }
 
     #[test]

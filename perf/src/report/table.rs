@@ -110,6 +110,10 @@ fn legend(report: &Report) -> String {
         text += "\nratio: to the floor, a raw io_uring echo of as many bytes, copied once into a send buffer, \
             or sent from where\nthey were received where a frame is longer than a buffer of the pool.";
     }
+    if report.runs.iter().any(|run| run.target == Target::Server) {
+        text += "\nserver: ringcall's server alone, under the floor's client, which sends calls made \
+            beforehand and counts the\nbytes of their replies.";
+    }
     if report.conditions.repeat > 1 {
         text += "\nmax: of all repeats.";
     }
@@ -137,8 +141,12 @@ fn counted(report: &Report) -> Table {
         "sends",
         "enters",
     ]);
-    for run in report.runs.iter().filter(|run| run.target == Target::Ringcall) {
-        let sides = [("server", run.server), ("client", Some(run.client))];
+    for run in &report.runs {
+        let sides = match run.target {
+            Target::Floor => continue,
+            Target::Ringcall => vec![("server", run.server), ("client", Some(run.client))],
+            Target::Server => vec![("server alone", run.server)],
+        };
         let mut workload = run.workload.to_string();
         for (side, counters) in sides {
             if let Some(counters) = counters {
@@ -314,6 +322,17 @@ mod tests {
             .collect();
         assert_eq!(counted.len(), 4, "{text}");
         assert!(counted[0].contains("99.0 %"), "{text}");
+    }
+
+    #[test]
+    fn a_server_alone_is_explained_and_counted_without_its_client() {
+        let runs =
+            [Target::Floor, Target::Server].map(|target| sample::run(target, 8, 200.0, 100.0));
+        let report = Report::new(sample::host(), sample::conditions(), &[runs.into()]);
+        let text = table(&report);
+        assert!(text.contains("1.00×") && text.contains("server: ringcall's server alone"));
+        assert!(text.contains("server alone") && !text.contains("client  "), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
     }
 
     #[test]
