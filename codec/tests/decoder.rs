@@ -307,3 +307,18 @@ fn a_cut_frame_can_be_taken_out_and_the_stream_goes_on_behind_it() {
     let step = decoder.next(&next, &mut 0, |_| Ok(Body::new())).unwrap();
     assert!(matches!(step, Step::InPlace { body, .. } if body == (32..36)));
 }
+
+#[test]
+fn a_frame_that_there_is_no_memory_for_ends_the_stream() {
+    let frame = frame(request(CallId::new(1, 1)), &[7; 1000]);
+    for cut in [0, 1, 31, 32, 33, 500] {
+        let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
+        let no_memory = |len| Err(SessionError::NoMemory { frame_len: len as u64 });
+        let (head, tail) = frame.split_at(cut);
+        let tail = &tail[..100];
+        let first = decoder.next(head, &mut 0, no_memory);
+        let outcome = if first.is_ok() { decoder.next(tail, &mut 0, no_memory) } else { first };
+        let refused = SessionError::NoMemory { frame_len: frame.len() as u64 };
+        assert_eq!(outcome.unwrap_err(), refused, "cut at {cut}");
+    }
+}

@@ -303,3 +303,26 @@ fn a_goaway_before_hello_tells_the_client_why() {
     let status = Status::new(Code::ResourceExhausted, "too many connections");
     assert_eq!(pair.client_events.pop_front().unwrap().0, ClientEvent::GoAway(status));
 }
+
+#[test]
+fn calls_that_run_are_answered_after_the_client_went_away() {
+    let mut pair = Pair::open();
+    let calls = [1, 2].map(|id| pair.call(&Blob::new(id, 0)));
+    pair.drive();
+    pair.client.go_away(&Status::new(Code::Cancelled, "the client stops"));
+    pair.drive();
+    let received = [(); 2].map(|()| pair.next_call().0);
+    assert_eq!(received, calls);
+    assert!(matches!(pair.server_events.pop_front(), Some((ServerEvent::GoAway(_), _))));
+    for call in calls {
+        pair.reply(call, &Blob::new(3, 0));
+    }
+    pair.drive();
+    assert_eq!([(); 2].map(|()| pair.next_reply().0), calls);
+    // And nothing more comes from a client that has said so.
+    for kind in [Kind::Request, Kind::GoAway, Kind::Response] {
+        let why = "the peer has said GOAWAY";
+        let again = pair.feed_server(&frame(header(kind), b""));
+        assert_eq!(again, Err(SessionError::Unexpected { kind, why }));
+    }
+}

@@ -9,7 +9,10 @@ fn output_of(name: &str) -> String {
     // This test is target/<profile>/deps/<name>, the examples are in target/<profile>/examples.
     let test = env::current_exe().unwrap();
     let examples = test.parent().unwrap().with_file_name("examples");
-    let output = Command::new(examples.join(name)).output().unwrap();
+    let output = Command::new(examples.join(name)).output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("{name} does not run: {error}; `cargo test` builds it, with `--test` it does not");
+    });
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} ended with {}: {errors}", output.status);
     assert!(errors.is_empty(), "{name} complains: {errors}");

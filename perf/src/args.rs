@@ -44,7 +44,7 @@ pub(crate) struct BenchArgs {
     /// Cores of the server, one shard on each, as `1` or `0,2-3` [default: the second there is]
     #[arg(long, value_name = "CORES", value_parser = parse::cores)]
     pub(crate) server_cores: Option<CoreList>,
-    /// What to measure, in this order for each workload; `server` is there to be asked for
+    /// What to measure, in this order for each workload
     #[arg(
         long,
         value_name = "TARGETS",

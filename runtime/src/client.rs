@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ringcall_codec::{Message, MethodInfo, SessionError, ShardPlace, Status};
+use ringcall_codec::{HeaderError, Message, MethodInfo, SessionError, ShardPlace, Status};
 
 use crate::{
     call::Call,
@@ -48,7 +48,7 @@ pub struct ClientConfig {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The address cannot be looked up.
-    #[error("cannot look the address up: {0}")]
+    #[error("cannot look the address up: {0}; give it as host:port")]
     Resolve(io::Error),
     /// The address stands for nothing.
     #[error("the name has no address")]
@@ -70,7 +70,7 @@ pub enum ConnectError {
         timeout: Duration,
     },
     /// What answers does not speak the protocol, or was built with other messages.
-    #[error("{address}: {source}")]
+    #[error("{address}: {source}{}", advice(source))]
     Session {
         /// The last address that was tried.
         address: SocketAddr,
@@ -255,5 +255,13 @@ async fn connect_to(
         Some(Err(Failure::Session(source))) => Err(ConnectError::Session { address, source }),
         Some(Err(Failure::Closed(status))) => Err(ConnectError::Closed { address, status }),
         None => Err(ConnectError::Timeout { address, timeout }),
+    }
+}
+
+/// What a peer that is none of ours is likely to be.
+fn advice(error: &SessionError) -> &'static str {
+    match error {
+        SessionError::Header(HeaderError::UnknownKind(_)) => "; is it a ringcall server?",
+        _ => "",
     }
 }

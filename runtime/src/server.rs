@@ -67,7 +67,7 @@ pub struct ShardInfo {
 #[non_exhaustive]
 pub enum ServeError {
     /// The address cannot be looked up.
-    #[error("cannot look the address up: {0}")]
+    #[error("cannot look the address up: {0}; give it as host:port")]
     Resolve(io::Error),
     /// The address stands for nothing.
     #[error("the name has no address")]

@@ -51,10 +51,7 @@ impl Echo for Mirror {
         _: &Context,
         request: Request<'a, Blob<'a>>,
     ) -> Result<Blob<'a>, Status> {
-        Ok(Blob {
-            id: request.id.into(),
-            bytes: &request.get().bytes,
-        })
+        Ok(Blob { id: request.id.into(), bytes: &request.get().bytes })
     }
 }
 
@@ -96,10 +93,7 @@ async fn call_self(address: Arc<OnceLock<SocketAddr>>, done: Sender<Result<(), S
     };
     let echo = EchoClient::connect(address).await.unwrap();
     let (bytes, large) = ([7; 64], [7; 5000]);
-    let request = Blob {
-        id: 1,
-        bytes: &bytes,
-    };
+    let request = Blob { id: 1, bytes: &bytes };
     let one_call = async || {
         let reply = echo.echo(&request).await.unwrap();
         assert_eq!(*reply.bytes, bytes);
@@ -107,19 +101,13 @@ async fn call_self(address: Arc<OnceLock<SocketAddr>>, done: Sender<Result<(), S
     let outcome = async {
         measure("calls one after the other", one_call, one_call).await?;
         measure("large calls one after the other", one_call, async || {
-            let request = Blob {
-                id: 1,
-                bytes: &large,
-            };
+            let request = Blob { id: 1, bytes: &large };
             let reply = echo.echo(&request).await.unwrap();
             assert_eq!(*reply.bytes, large);
         })
         .await?;
         measure("calls at once", one_call, async || {
-            let call = || {
-                echo.client()
-                    .call::<_, Blob<'static>>(EchoClient::ECHO, &request)
-            };
+            let call = || echo.client().call::<_, Blob<'static>>(EchoClient::ECHO, &request);
             at_once(std::array::from_fn::<_, DEPTH, _>(|_| call())).await;
         })
         .await
@@ -186,10 +174,5 @@ async fn at_once<const N: usize>(mut calls: [Call<'_, Blob<'_>, Blob<'static>>; 
         }
     })
     .await;
-    assert!(
-        replies
-            .iter()
-            .flatten()
-            .all(|reply| *reply.bytes == [7; 64])
-    );
+    assert!(replies.iter().flatten().all(|reply| *reply.bytes == [7; 64]));
 }

@@ -69,10 +69,7 @@ impl Probe for Witness {
 
     async fn see_byte(&self, _: &Context, request: Request<'_, Byte>) -> Result<Seen, Status> {
         let in_pool = is_in_receive_pool(request.get());
-        Ok(Seen {
-            in_pool,
-            hash: request.0.into(),
-        })
+        Ok(Seen { in_pool, hash: request.0.into() })
     }
 
     async fn see(&self, _: &Context, request: Request<'_, Blob<'_>>) -> Result<Seen, Status> {
@@ -96,9 +93,7 @@ impl Probe for Witness {
         wanted: Request<'_, Wanted>,
     ) -> Result<Blob<'s>, Status> {
         let (len, seed) = (wanted.len.to_native(), wanted.seed.to_native());
-        Ok(Blob {
-            bytes: part(&self.pattern, len as usize, seed as usize),
-        })
+        Ok(Blob { bytes: part(&self.pattern, len as usize, seed as usize) })
     }
 
     async fn pass<'a>(
@@ -106,9 +101,7 @@ impl Probe for Witness {
         _: &Context,
         request: Request<'a, Blob<'a>>,
     ) -> Result<Blob<'a>, Status> {
-        Ok(Blob {
-            bytes: &request.get().bytes,
-        })
+        Ok(Blob { bytes: &request.get().bytes })
     }
 }
 
@@ -123,9 +116,7 @@ const BLOB_TAIL: usize = 8;
 
 /// What all bodies of the tests are cut from.
 fn pattern() -> Vec<u8> {
-    (0..9 << 20)
-        .map(|n: u32| (n ^ n >> 8 ^ n >> 16) as u8)
-        .collect()
+    (0..9 << 20).map(|n: u32| (n ^ n >> 8 ^ n >> 16) as u8).collect()
 }
 
 fn part(pattern: &[u8], len: usize, seed: usize) -> &[u8] {
@@ -206,16 +197,10 @@ fn a_response_is_read_in_the_receive_pool_whatever_its_size() {
         let mut bytes_received = frame_len(0) + frame_len(1);
         for body_len in SMALL_BODIES {
             let len = body_len - BLOB_TAIL;
-            let wanted = Wanted {
-                len: len as u32,
-                seed: 3,
-            };
+            let wanted = Wanted { len: len as u32, seed: 3 };
             let got = probe.want(&wanted).await.unwrap();
             assert_eq!(*got.bytes, *part(&pattern, len, 3));
-            assert!(
-                is_in_receive_pool(&*got) && are_in_pool(&got.bytes),
-                "{body_len} bytes"
-            );
+            assert!(is_in_receive_pool(&*got) && are_in_pool(&got.bytes), "{body_len} bytes");
             bytes_received += frame_len(body_len);
         }
         let counted = client_counters().since(&before);
@@ -259,10 +244,7 @@ fn of_a_large_body_only_what_came_before_the_switch_is_copied() {
             assert_eq!(hash_seen, hash(bytes));
             assert!(!in_pool, "no pool buffer holds it");
             let counted = counters(&server).since(&before);
-            assert_eq!(
-                counted.bytes_copied, received,
-                "{body_len} after {prefix_len}"
-            );
+            assert_eq!(counted.bytes_copied, received, "{body_len} after {prefix_len}");
             assert_eq!(counted.bytes_received, frame.len() as u64);
             assert_eq!(frames(&counted), 1);
         });
@@ -287,10 +269,7 @@ fn large_bodies_that_follow_a_large_one_are_not_copied() {
             let got = probe.pass(&Blob { bytes }).await.unwrap();
             assert_eq!(*got.bytes, *bytes);
         }
-        for counted in [
-            counters(server).since(&first),
-            client_counters().since(&first_client),
-        ] {
+        for counted in [counters(server).since(&first), client_counters().since(&first_client)] {
             assert_eq!(counted.bytes_copied, 0);
             assert_eq!((counted.frames_in_place, frames(&counted)), (50, 50));
         }
@@ -326,9 +305,8 @@ fn small_bodies_after_large_ones_are_read_in_the_pool_again() {
 fn bodies_of_mixed_sizes_arrive_byte_for_byte() {
     with_client(ShardConfig::default(), async |server, probe| {
         let pattern = pattern();
-        const LENS: [usize; 12] = [
-            0, 1, 100, 3000, 16_344, 16_345, 20_000, 60_000, 61_440, 65_536, 300_000, 1_200_000,
-        ];
+        const LENS: [usize; 12] =
+            [0, 1, 100, 3000, 16_344, 16_345, 20_000, 60_000, 61_440, 65_536, 300_000, 1_200_000];
         // Every length after every other.
         let lens: Vec<_> = LENS
             .iter()
@@ -348,19 +326,9 @@ fn bodies_of_mixed_sizes_arrive_byte_for_byte() {
         }
         all(lens.iter().copied().enumerate().map(pass)).await;
         let calls = 2 * lens.len() as u64;
-        for counted in [
-            counters(server).since(&before),
-            client_counters().since(&before_client),
-        ] {
-            assert_eq!(
-                frames(&counted),
-                calls,
-                "each frame is counted once: {counted:?}"
-            );
-            assert_eq!(
-                counted.bytes_received, counted.bytes_encoded,
-                "what came went back"
-            );
+        for counted in [counters(server).since(&before), client_counters().since(&before_client)] {
+            assert_eq!(frames(&counted), calls, "each frame is counted once: {counted:?}");
+            assert_eq!(counted.bytes_received, counted.bytes_encoded, "what came went back");
         }
     });
 }
@@ -379,10 +347,7 @@ fn frames_that_straddle_buffers_are_copied_once() {
         }))
         .await;
         assert_eq!(got.len(), 1000);
-        for counted in [
-            counters(server).since(&before),
-            client_counters().since(&before_client),
-        ] {
+        for counted in [counters(server).since(&before), client_counters().since(&before_client)] {
             assert_eq!(frames(&counted), 1000);
             assert!(counted.frames_copied_straddle > 10, "{counted:?}");
             assert!(counted.frames_in_place > 0, "{counted:?}");

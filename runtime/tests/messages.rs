@@ -17,10 +17,7 @@ pub struct Point(pub i32, pub i64);
 pub enum Shape {
     Empty,
     Circle(Point, f64),
-    Path {
-        points: Vec<Point>,
-        name: Option<String>,
-    },
+    Path { points: Vec<Point>, name: Option<String> },
 }
 
 #[ringcall::message]
@@ -125,10 +122,7 @@ fn what_is_owned_arrives_as_it_was_sent() {
             Shape::Empty,
             Shape::Circle(Point(i32::MIN, i64::MAX), f64::MIN_POSITIVE),
             path.clone(),
-            Shape::Path {
-                points: Vec::new(),
-                name: None,
-            },
+            Shape::Path { points: Vec::new(), name: None },
         ],
         first: Some(Box::new(path)),
         nothing: None,
@@ -147,14 +141,8 @@ fn what_is_owned_arrives_as_it_was_sent() {
         let ArchivedShape::Path { points, name } = &got.shapes[2] else {
             panic!("another shape");
         };
-        assert_eq!(
-            (points[99].0.to_native(), points[99].1.to_native()),
-            (99, 99 << 32)
-        );
-        assert_eq!(
-            name.as_deref(),
-            Some("a name that is too long to stand in place")
-        );
+        assert_eq!((points[99].0.to_native(), points[99].1.to_native()), (99, 99 << 32));
+        assert_eq!(name.as_deref(), Some("a name that is too long to stand in place"));
         assert!(matches!(got.shapes[0], ArchivedShape::Empty));
         assert!(got.nothing.is_none());
         assert_eq!(got.size.5, u128::MAX);
@@ -182,16 +170,8 @@ fn what_is_borrowed_arrives_as_it_was_sent() {
                 .await
                 .unwrap();
             assert_eq!((&*got.text, &*got.bytes), (&*text, &*bytes));
-            assert_eq!(
-                (got.point.0.to_native(), got.point.1.to_native()),
-                (-1, i64::MIN)
-            );
-            assert!(
-                got.words
-                    .iter()
-                    .map(|word| &**word)
-                    .eq(["text", "borrowed"])
-            );
+            assert_eq!((got.point.0.to_native(), got.point.1.to_native()), (-1, i64::MIN));
+            assert!(got.words.iter().map(|word| &**word).eq(["text", "borrowed"]));
             assert_eq!(got.maybe.as_ref().map(|bytes| &**bytes), maybe);
             assert!(matches!(&got.choice, ArchivedChoice::Text(text) if **text == *expected));
         }

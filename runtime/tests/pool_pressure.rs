@@ -97,9 +97,7 @@ impl Holder for Gate {
     }
 
     async fn want(&self, _: &Context, request: Request<'_, Wanted>) -> Result<Filled, Status> {
-        Ok(Filled {
-            bytes: vec![request.byte; request.len.to_native() as usize],
-        })
+        Ok(Filled { bytes: vec![request.byte; request.len.to_native() as usize] })
     }
 
     async fn pass<'a>(
@@ -107,9 +105,7 @@ impl Holder for Gate {
         _: &Context,
         request: Request<'a, Blob<'a>>,
     ) -> Result<Blob<'a>, Status> {
-        Ok(Blob {
-            bytes: &request.get().bytes,
-        })
+        Ok(Blob { bytes: &request.get().bytes })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use ringcall::ShardCounters;
 
 use super::{Conditions, Ratios, Report};
-use crate::{measure::Run, target::Target};
+use crate::{measure::Run, target::Target, workload::Workload};
 
 /// A table: the first two columns to the left, figures to the right. Columns are as wide as what
 /// is in them.
@@ -85,7 +85,7 @@ fn figures(report: &Report) -> Table {
     let mut last = None;
     for (run, ratios) in report.runs.iter().zip(&report.ratios) {
         table.rows.push(vec![
-            if last == Some(run.workload) { String::new() } else { run.workload.to_string() },
+            workload_once(run, &mut last),
             run.target.to_string(),
             si(run.calls_per_s),
             run.server_cpu_ns_per_call.map_or_else(dash, time),
@@ -97,9 +97,14 @@ fn figures(report: &Report) -> Table {
             time(run.latency_ns.p999 as f64),
             time(run.latency_ns.max as f64),
         ]);
-        last = Some(run.workload);
     }
     table
+}
+
+/// The workload of a row; nothing where it is that of the row above.
+fn workload_once(run: &Run, last: &mut Option<Workload>) -> String {
+    let is_new = last.replace(run.workload) != Some(run.workload);
+    if is_new { run.workload.to_string() } else { String::new() }
 }
 
 fn legend(report: &Report) -> String {
@@ -141,16 +146,16 @@ fn counted(report: &Report) -> Table {
         "sends",
         "enters",
     ]);
+    let mut last = None;
     for run in &report.runs {
         let sides = match run.target {
             Target::Floor => continue,
             Target::Ringcall => vec![("server", run.server), ("client", Some(run.client))],
             Target::Server => vec![("server alone", run.server)],
         };
-        let mut workload = run.workload.to_string();
         for (side, counters) in sides {
             if let Some(counters) = counters {
-                let mut row = vec![std::mem::take(&mut workload), side.to_owned()];
+                let mut row = vec![workload_once(run, &mut last), side.to_owned()];
                 row.extend(counted_row(run, &counters));
                 table.rows.push(row);
             }

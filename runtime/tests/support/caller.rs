@@ -26,7 +26,7 @@ impl Caller {
     }
 
     /// The frame of the next call, to be sent by the test.
-    pub(crate) fn frame<Q: Message>(&mut self, method: u32, message: &Q) -> Vec<u8>
+    pub(crate) fn frame<Q>(&mut self, method: u32, message: &Q) -> Vec<u8>
     where
         Q: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
     {

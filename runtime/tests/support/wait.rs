@@ -52,10 +52,8 @@ pub(crate) async fn until_async(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Awaits all futures at once; calls among them are pipelined.
 pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut pending: Vec<_> = futures
-        .into_iter()
-        .map(|future| (Some(Box::pin(future)), None))
-        .collect();
+    let mut pending: Vec<_> =
+        futures.into_iter().map(|future| (Some(Box::pin(future)), None)).collect();
     poll_fn(|cx| {
         for (future, output) in &mut pending {
             if let Some(running) = future
@@ -71,8 +69,5 @@ pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<
         }
     })
     .await;
-    pending
-        .into_iter()
-        .filter_map(|(_, output)| output)
-        .collect()
+    pending.into_iter().filter_map(|(_, output)| output).collect()
 }
