@@ -94,9 +94,8 @@ impl<Q: Message, R: Message> Call<'_, Q, R> {
             return Poll::Pending;
         };
         if connection.state() != State::Open {
-            let status = Status::new(Code::Unavailable, "the connection is closed");
             self.state = CallState::Done;
-            return Poll::Ready(Err(status.not_executed()));
+            return Poll::Ready(Err(end.closed()));
         }
         let shard = &connection.shard;
         let outcome = if connection.is_blocked() {

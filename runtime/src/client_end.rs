@@ -22,6 +22,8 @@ pub(crate) struct ClientEnd {
     /// Callers that wait for a free slot or for room in the send buffer.
     waiting: RefCell<Waiting>,
     opening: RefCell<Opening>,
+    /// Why the connection is closed: what the first of its calls to fail so was told.
+    closed: RefCell<Option<Status>>,
 }
 
 /// Callers that wait, longest first: by their tickets, which count up.
@@ -77,6 +79,7 @@ impl ClientEnd {
             seats: RefCell::default(),
             waiting: RefCell::default(),
             opening: RefCell::new(Opening::Waiting(None)),
+            closed: RefCell::new(None),
         }
     }
 
@@ -241,8 +244,21 @@ impl ClientEnd {
         self.fail_all(shard, &status);
     }
 
+    /// The status of a call that is made when the connection is closed already.
+    #[cold]
+    pub(crate) fn closed(&self) -> Status {
+        let text = match &*self.closed.borrow() {
+            Some(why) if !why.message().is_empty() => {
+                format!("the connection is closed: {}", why.message())
+            }
+            _ => "the connection is closed".to_owned(),
+        };
+        Status::new(Code::Unavailable, text).not_executed()
+    }
+
     /// Fails every call in flight, and everybody who waits.
     pub(crate) fn fail_all(&self, shard: &Shard, status: &Status) {
+        self.closed.borrow_mut().get_or_insert_with(|| status.clone());
         if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
             self.set_opening(shard, Opening::Failed(Failure::Closed(status.clone())));
         }

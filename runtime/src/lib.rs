@@ -51,7 +51,7 @@ pub use crate::{
     config::{ConfigError, SEND_BUFFER_MAX_DEFAULT, ShardConfig},
     counters::ShardCounters,
     run::{RunConfig, counters, run, sleep, spawn, yield_now},
-    server::{ServeError, Server, ServerBuilder, ServerHandle, ShardInfo},
+    server::{ServeError, Server, ServerBuilder, ServerHandle, ShardInfo, Stopper},
     service::{Context, Incoming, Request, Retained, Service},
     shard::ShardError,
     socket::SocketConfig,

@@ -50,6 +50,11 @@ pub struct ServerHandle {
     shards: Vec<ShardThread>,
 }
 
+/// Stops a server from any thread, or from what handles a signal in one. Cheap to clone; it
+/// does not keep the server running.
+#[derive(Clone)]
+pub struct Stopper(Vec<Remote>);
+
 /// The shard that a service value is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -208,10 +213,12 @@ impl ServerHandle {
     /// Tells every shard to stop: no more connections, a status for each call in flight, and the
     /// end within a second. Returns at once; [`join`](Self::join) waits.
     pub fn stop(&self) {
-        for shard in &self.shards {
-            shard.remote.stop.store(true, Ordering::Release);
-            shard.remote.bell.ring();
-        }
+        self.stopper().stop();
+    }
+
+    /// What stops the server from another thread, while this one is in [`join`](Self::join).
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.shards.iter().map(|shard| shard.remote.clone()).collect())
     }
 
     /// Waits until every shard has ended.
@@ -231,6 +238,16 @@ impl ServerHandle {
             }
         }
         outcome
+    }
+}
+
+impl Stopper {
+    /// As [`ServerHandle::stop`]. Stopping twice is as stopping once.
+    pub fn stop(&self) {
+        for shard in &self.0 {
+            shard.stop.store(true, Ordering::Release);
+            shard.bell.ring();
+        }
     }
 }
 

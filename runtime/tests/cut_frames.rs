@@ -7,6 +7,7 @@ mod support;
 
 use std::{
     net::TcpListener,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use ringcall::ShardConfig;
+use ringcall::{ServerHandle, ShardConfig};
 use support::{
     echo::{self, Blob, EchoClient, digest_of},
     raw::{Frame, Peer, archive, call, hello, hello_of, reply, request},
@@ -23,6 +24,9 @@ use support::{
     tcp::is_read,
     wait::{all, until, watched},
 };
+
+/// Where a stream is cut: ascending, from its start.
+type Cuts = Vec<usize>;
 
 /// Length of a receive buffer, in bytes.
 const BUFFER_LEN: usize = 16 * 1024;
@@ -44,7 +48,7 @@ fn calls_and_replies(len: usize) -> Vec<(Frame, Frame)> {
 
 /// Cuts of a stream of these frames that may go wrong: in and around each header, around each
 /// end, and around each place where a receive buffer can end.
-fn cuts(frames: &[Vec<u8>]) -> Vec<usize> {
+fn cuts(frames: &[Vec<u8>]) -> Vec<Cuts> {
     let mut cuts = Vec::new();
     let end: usize = frames.iter().map(Vec::len).sum();
     for at in (0..end).step_by(BUFFER_LEN) {
@@ -52,26 +56,71 @@ fn cuts(frames: &[Vec<u8>]) -> Vec<usize> {
     }
     let mut start = 0;
     for frame in frames {
-        cuts.extend(
-            [1, 16, 31, 32, 33, 48, frame.len() - 17, frame.len() - 1].map(|at| start + at),
-        );
-        for at in (0..frame.len()).step_by(BUFFER_LEN) {
-            cuts.extend([start + at - usize::from(at > 0), start + at, start + at + 32]);
-        }
+        cuts.extend(places(frame).into_iter().map(|at| start + at));
         start += frame.len();
     }
     cuts.retain(|cut| *cut < end);
     cuts.sort_unstable();
     cuts.dedup();
-    cuts
+    cuts.into_iter().map(|cut| vec![cut]).collect()
 }
 
-/// Sends a stream of HELLO and three calls in two parts, for each cut. The second is sent when
-/// `is_received` says of the connection and of how much was sent on all that the first was read.
+/// The same within one frame.
+fn places(frame: &[u8]) -> Vec<usize> {
+    let mut places = vec![1, 16, 31, 32, 33, 48, frame.len() - 17, frame.len() - 1];
+    for at in (0..frame.len()).step_by(BUFFER_LEN) {
+        places.extend([at.saturating_sub(1), at, at + 32]);
+    }
+    places.retain(|at| *at < frame.len());
+    places
+}
+
+/// Cuts at every byte.
+fn every_byte(frames: &[Vec<u8>]) -> Vec<Cuts> {
+    (0..frames.concat().len()).map(|cut| vec![cut]).collect()
+}
+
+/// Some cuts of a stream that is long.
+fn some(frames: &[Vec<u8>]) -> Vec<Cuts> {
+    let all = cuts(frames);
+    let step = all.len() / 24;
+    all.into_iter().step_by(step).collect()
+}
+
+/// Each frame by itself, and the third in two parts: what comes is then what is expected.
+fn one_by_one(frames: &[Vec<u8>]) -> Vec<Cuts> {
+    let ends = frames.iter().scan(0, |end, frame| {
+        *end += frame.len();
+        Some(*end)
+    });
+    let ends: Vec<usize> = ends.take(3).collect();
+    let cuts_of = |at| [&ends[..], &[ends[2] + at]].concat();
+    places(&frames[3]).into_iter().map(cuts_of).collect()
+}
+
+/// Writes a part of a stream, in pieces that end at the cuts. Each is written when the one before
+/// `is_received`.
+fn send_cut(
+    peer: &mut Peer,
+    part: &[u8],
+    cuts: &[usize],
+    mut is_received: impl FnMut(&Peer, usize) -> bool,
+) {
+    let mut from = 0;
+    for cut in cuts {
+        peer.send_bytes(&part[from..*cut]);
+        until("it is received", || is_received(peer, *cut));
+        from = *cut;
+    }
+    peer.send_bytes(&part[from..]);
+}
+
+/// Sends a stream of HELLO and three calls in pieces, for each list of cuts. A piece is sent when
+/// `is_received` says of the connection, and of how much was sent on all, that it was read.
 fn server_hears(
     len: usize,
-    choose: impl Fn(&[Vec<u8>]) -> Vec<usize>,
-    is_received: impl Fn(&Peer, &ringcall::ServerHandle, u64) -> bool,
+    choose: fn(&[Vec<u8>]) -> Vec<Cuts>,
+    is_received: fn(&Peer, &ServerHandle, u64) -> bool,
 ) {
     let server = echo::serve(ShardConfig::new());
     let calls = calls_and_replies(len);
@@ -79,14 +128,14 @@ fn server_hears(
     frames.extend(calls.iter().map(|(request, _)| request.bytes()));
     let stream = frames.concat();
     let mut sent = 0;
-    for cut in choose(&frames) {
+    for cuts in choose(&frames) {
         let mut peer = Peer::connect(server.address());
-        peer.send_bytes(&stream[..cut]);
-        until("the first part is received", || is_received(&peer, &server, sent + cut as u64));
-        peer.send_bytes(&stream[cut..]);
+        send_cut(&mut peer, &stream, &cuts, |peer, cut| {
+            is_received(peer, &server, sent + cut as u64)
+        });
         peer.expect_hello();
         for (_, reply) in &calls {
-            assert_eq!(peer.frame(), *reply, "cut at {cut} of {}", stream.len());
+            assert_eq!(peer.frame(), *reply, "cut at {cuts:?} of {}", stream.len());
         }
         peer.finish();
         peer.expect_end();
@@ -100,11 +149,9 @@ fn server_hears(
 #[test]
 fn calls_cut_at_any_byte_are_the_same_calls() {
     watched(|| {
-        server_hears(
-            20,
-            |frames| (0..frames.concat().len()).collect(),
-            |_, server, sent| counters(server).bytes_received == sent,
-        );
+        let is_counted =
+            |_: &Peer, server: &ServerHandle, sent| counters(server).bytes_received == sent;
+        server_hears(20, every_byte, is_counted);
     });
 }
 
@@ -114,21 +161,21 @@ fn calls_of_60_kib_cut_anywhere_are_the_same_calls() {
 }
 
 #[test]
-fn calls_of_1_mib_cut_anywhere_are_the_same_calls() {
-    let some = |frames: &[Vec<u8>]| {
-        let every = cuts(frames);
-        let step = every.len() / 24;
-        every.into_iter().step_by(step).collect()
-    };
-    watched(move || server_hears(1 << 20, some, |peer, _, _| is_read(&peer.stream)));
+fn calls_of_60_kib_that_come_one_by_one_are_the_same_calls() {
+    watched(|| server_hears(60 * 1024, one_by_one, |peer, _, _| is_read(&peer.stream)));
 }
 
-/// Sends a stream of HELLO and three replies in two parts, for each cut. The second is sent when
-/// `is_received` says of the connection, of what the client has received, and of how much was
-/// sent on all that the first was read.
+#[test]
+fn calls_of_1_mib_cut_anywhere_are_the_same_calls() {
+    watched(|| server_hears(1 << 20, some, |peer, _, _| is_read(&peer.stream)));
+}
+
+/// Sends a stream of HELLO and three replies in pieces, for each list of cuts. A piece is sent when
+/// `is_received` says of the connection, of what the client has received, and of how much was sent
+/// on all, that it was read.
 fn client_hears(
     len: usize,
-    choose: fn(&[Vec<u8>]) -> Vec<usize>,
+    choose: fn(&[Vec<u8>]) -> Vec<Cuts>,
     is_received: fn(&Peer, u64, u64) -> bool,
 ) {
     let hello = hello_of(16 << 20, 4096, (0, 1), EchoClient::METHODS).bytes();
@@ -139,34 +186,34 @@ fn client_hears(
     }
     let stream = frames.concat();
     let stream_len = stream.len() as u64;
-    let cuts = choose(&frames);
-    let connections = cuts.len() as u64;
+    let all_cuts = choose(&frames);
+    let connections = all_cuts.len() as u64;
     let received = Arc::new(AtomicU64::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let theirs = Arc::clone(&received);
     let server = thread::spawn(move || {
         let mut sent = 0;
-        for cut in cuts {
+        for cuts in all_cuts {
             let mut peer = Peer::accept(&listener);
             peer.expect_hello();
-            let send = |peer: &mut Peer, mut from: usize, to: usize| {
-                if (from..to).contains(&cut) {
-                    peer.send_bytes(&stream[from..cut]);
-                    until("the first part is received", || {
-                        is_received(peer, theirs.load(Ordering::Relaxed), sent + cut as u64)
-                    });
-                    from = cut;
-                }
-                peer.send_bytes(&stream[from..to]);
+            let mut send = |peer: &mut Peer, part: Range<usize>| {
+                let cuts: Vec<usize> = cuts
+                    .iter()
+                    .filter(|cut| part.contains(cut))
+                    .map(|cut| cut - part.start)
+                    .collect();
+                send_cut(peer, &stream[part.clone()], &cuts, |peer, cut| {
+                    is_received(peer, theirs.load(Ordering::Relaxed), sent + cut as u64)
+                });
+                sent += part.len() as u64;
             };
             // The client calls once it has heard HELLO.
-            send(&mut peer, 0, hello.len());
+            send(&mut peer, 0..hello.len());
             for slot in 0..3 {
                 assert_eq!(peer.frame().call, call(slot, 1));
             }
-            send(&mut peer, hello.len(), stream.len());
-            sent += stream.len() as u64;
+            send(&mut peer, hello.len()..stream.len());
             peer.expect_end();
         }
     });
@@ -198,13 +245,7 @@ fn client_hears(
 
 #[test]
 fn replies_cut_at_any_byte_are_the_same_replies() {
-    watched(|| {
-        client_hears(
-            20,
-            |frames| (0..frames.concat().len()).collect(),
-            |_, received, sent| received == sent,
-        );
-    });
+    watched(|| client_hears(20, every_byte, |_, received, sent| received == sent));
 }
 
 #[test]
@@ -213,11 +254,11 @@ fn replies_of_60_kib_cut_anywhere_are_the_same_replies() {
 }
 
 #[test]
+fn replies_of_60_kib_that_come_one_by_one_are_the_same_replies() {
+    watched(|| client_hears(60 * 1024, one_by_one, |peer, _, _| is_read(&peer.stream)));
+}
+
+#[test]
 fn replies_of_1_mib_cut_anywhere_are_the_same_replies() {
-    let some = |frames: &[Vec<u8>]| {
-        let every = cuts(frames);
-        let step = every.len() / 24;
-        every.into_iter().step_by(step).collect()
-    };
-    watched(move || client_hears(1 << 20, some, |peer, _, _| is_read(&peer.stream)));
+    watched(|| client_hears(1 << 20, some, |peer, _, _| is_read(&peer.stream)));
 }

@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::io::Write;
+
 use ringcall::{Code, Limits, ShardConfig, ShardPlace, rkyv::util::AlignedVec};
 use ringcall_codec::{Decoder, ServerSession, SessionError};
 use support::{
@@ -455,6 +457,42 @@ fn a_peer_that_finished_sending_is_still_told_why() {
                 peer.expect_goaway(INVALID, text);
             }
         }
+        host.is_unharmed();
+    });
+}
+
+#[test]
+fn a_peer_that_is_still_sending_is_told_why_and_not_reset() {
+    watched(|| {
+        let host = Host::start();
+        let wrong = Frame { kind: 9, ..Frame::default() };
+        let stream = [hello().bytes(), wrong.bytes(), vec![7; 900 * 1024]].concat();
+        for _ in 0..20 {
+            let mut peer = Peer::connect(host.address());
+            peer.send_bytes(&stream);
+            peer.expect_hello();
+            peer.expect_goaway(INVALID, "frame of unknown kind 9");
+        }
+        host.is_unharmed();
+    });
+}
+
+#[test]
+fn a_peer_that_never_stops_sending_is_cut_off() {
+    watched(|| {
+        let host = Host::start();
+        let before = host.counters();
+        let mut peer = Peer::open(host.address());
+        let garbage = vec![0xff; 64 * 1024];
+        // What the kernel takes and what is read from it is bounded: writing fails at last.
+        let mut writes = 0;
+        while peer.stream.write_all(&garbage).is_ok() {
+            writes += 1;
+            assert!(writes < 4096, "the server reads without end");
+        }
+        let since = || host.counters().since(&before);
+        until("it is closed", || since().connections_closed == 1);
+        assert_eq!(since().protocol_errors, 1);
         host.is_unharmed();
     });
 }

@@ -63,9 +63,11 @@ fn outcomes(bytes: Vec<u8>, text: &str) -> Vec<Result<u64, Status>> {
         let blob = Blob::new(1, 20);
         let outcomes = all([echo.digest(&blob), echo.digest(&blob)]).await;
         assert!(!echo.client().is_open());
-        // Nothing is sent any more.
+        // Nothing is sent any more, and the reason is told.
         let late = echo.digest(&blob).await.err().unwrap();
-        assert_eq!(late, Status::new(Code::Unavailable, "the connection is closed").not_executed());
+        let why = outcomes.iter().find_map(|outcome| outcome.as_ref().err()).unwrap();
+        let why = format!("the connection is closed: {}", why.message());
+        assert_eq!(late, Status::new(Code::Unavailable, why).not_executed());
         let len = |reply: Response<Digest>| reply.len.into();
         outcomes.into_iter().map(|end| end.map(len)).collect()
     })

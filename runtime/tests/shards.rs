@@ -351,8 +351,23 @@ fn stopping_tells_the_callers_why() {
             assert_eq!(status.message(), "the server stops");
             // Its handler ran, for all that is known.
             assert!(!status.is_not_executed());
+            until_async("the connection is closed", || !station.client().is_open()).await;
+            let late = station.never(&Number { number: 2 }).await.map(drop).unwrap_err();
+            assert_eq!(late.message(), "the connection is closed: the server stops");
+            assert!(late.is_not_executed());
         });
         server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_server_is_stopped_from_another_thread_while_this_one_waits_for_it() {
+    watched(|| {
+        let (server, _) = serve(2);
+        let stopper = server.stopper();
+        let other = thread::spawn(move || stopper.clone().stop());
+        server.join().unwrap();
+        other.join().unwrap();
     });
 }
 
