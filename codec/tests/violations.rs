@@ -135,6 +135,25 @@ fn a_session_takes_no_call_before_hello() {
 }
 
 #[test]
+fn nothing_follows_a_goaway_and_calls_that_run_are_answered() {
+    let mut pair = Pair::open();
+    let running = CallId::new(0, 1);
+    accept(&mut pair, running).unwrap();
+    pair.feed_server(&frame(header(Kind::GoAway), b"")).unwrap();
+    let why = "the peer has said GOAWAY";
+    let late = accept(&mut pair, CallId::new(1, 1));
+    let kind = Kind::Request;
+    assert_eq!(late, Err(SessionError::Unexpected { kind, why }));
+    let again = pair.feed_server(&frame(header(Kind::GoAway), b""));
+    let kind = Kind::GoAway;
+    assert_eq!(again, Err(SessionError::Unexpected { kind, why }));
+    pair.server.output().clear();
+    pair.reply(running, &Blob::new(0, 0));
+    assert!(!pair.server.output().is_empty());
+    assert!(!pair.server.is_open());
+}
+
+#[test]
 fn a_violation_is_told_to_the_peer() {
     for (error, code, text) in [
         (

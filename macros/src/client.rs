@@ -13,14 +13,7 @@ use crate::{
 
 /// The client of a service.
 pub(crate) fn generate(service: &Service<'_>) -> TokenStream {
-    let Service {
-        visibility,
-        item,
-        client,
-        cfgs,
-        methods,
-        ..
-    } = service;
+    let Service { visibility, item, client, cfgs, methods, .. } = service;
     let about = format!("Calls a [`{item}`] over a connection, which its clones share.");
     let constants = methods.iter().map(constant);
     let infos = methods.iter().map(info);
@@ -84,11 +77,7 @@ fn constant(method: &Method) -> TokenStream {
 }
 
 fn info(method: &Method) -> TokenStream {
-    let Method {
-        constant,
-        wire_name,
-        ..
-    } = method;
+    let Method { constant, wire_name, .. } = method;
     let cfgs = cfgs(&method.attributes);
     let request = lifetimes::statics(&method.request);
     let reply = lifetimes::statics(&method.reply);
@@ -104,12 +93,7 @@ fn info(method: &Method) -> TokenStream {
 }
 
 fn call(method: &Method) -> TokenStream {
-    let Method {
-        name,
-        constant,
-        attributes,
-        ..
-    } = method;
+    let Method { name, constant, attributes, .. } = method;
     let cfgs = cfgs(attributes);
     let deprecated = deprecated(attributes);
     let docs: Vec<_> = docs(attributes).collect();

@@ -95,10 +95,7 @@ impl<'ast> Visit<'ast> for Check<'_> {
                 }
             }
             Type::Reference(reference) if reference.mutability.is_some() => {
-                self.refuse(
-                    ty,
-                    "`&mut` cannot travel: a message is only read; use `&'a T`",
-                );
+                self.refuse(ty, "`&mut` cannot travel: a message is only read; use `&'a T`");
             }
             Type::Ptr(_) => self.refuse(ty, POINTER),
             Type::BareFn(_) => self.refuse(ty, FUNCTION),
@@ -163,9 +160,7 @@ fn is_owner(path: &Path, owner: &Ident) -> bool {
 }
 
 fn is_field_name(path: &Path) -> bool {
-    path.segments
-        .last()
-        .is_some_and(|last| FIELD_NAMES.iter().any(|name| last.ident == name))
+    path.segments.last().is_some_and(|last| FIELD_NAMES.iter().any(|name| last.ident == name))
 }
 
 /// A path with exactly one type argument: its name and the argument.
@@ -237,9 +232,7 @@ mod tests {
     use super::*;
 
     fn with(ty: Type) -> Option<String> {
-        let with = with_of(&ty)
-            .unwrap()
-            .map(|with| with.to_string().replace(' ', ""));
+        let with = with_of(&ty).unwrap().map(|with| with.to_string().replace(' ', ""));
         with.map(|with| with.replace("::ringcall::rkyv::with::", ""))
     }
 
@@ -250,18 +243,9 @@ mod tests {
     #[test]
     fn references_are_archived_as_boxes() {
         assert_eq!(with(parse_quote!(&'a str)).as_deref(), Some("InlineAsBox"));
-        assert_eq!(
-            with(parse_quote!((&'a [Row<'a>]))).as_deref(),
-            Some("InlineAsBox")
-        );
-        assert_eq!(
-            with(parse_quote!(Option<&'a str>)).as_deref(),
-            Some("Map<InlineAsBox>")
-        );
-        assert_eq!(
-            with(parse_quote!([&'a str; 2])).as_deref(),
-            Some("Map<InlineAsBox>")
-        );
+        assert_eq!(with(parse_quote!((&'a [Row<'a>]))).as_deref(), Some("InlineAsBox"));
+        assert_eq!(with(parse_quote!(Option<&'a str>)).as_deref(), Some("Map<InlineAsBox>"));
+        assert_eq!(with(parse_quote!([&'a str; 2])).as_deref(), Some("Map<InlineAsBox>"));
         assert_eq!(
             with(parse_quote!(std::vec::Vec<Option<&'a [u8]>>)).as_deref(),
             Some("Map<Map<InlineAsBox>>")
@@ -294,13 +278,7 @@ mod tests {
         assert!(refused(parse_quote!(fn(u8) -> u8)).contains("function"));
         assert!(refused(parse_quote!(&'a mut u8)).contains("`&mut`"));
         assert!(refused(parse_quote!(Box<dyn Send>)).contains("trait object"));
-        assert!(
-            check(
-                &parse_quote!([u8; size_of::<usize>()]),
-                &parse_quote!(Owner)
-            )
-            .is_ok()
-        );
+        assert!(check(&parse_quote!([u8; size_of::<usize>()]), &parse_quote!(Owner)).is_ok());
     }
 
     #[test]
@@ -316,15 +294,9 @@ mod tests {
     fn what_only_the_compiler_can_judge_is_found() {
         let names = |ty: Type| {
             let found = unknown(&ty);
-            found
-                .iter()
-                .map(|ty| ty.to_token_stream().to_string())
-                .collect::<Vec<_>>()
+            found.iter().map(|ty| ty.to_token_stream().to_string()).collect::<Vec<_>>()
         };
-        assert_eq!(
-            names(parse_quote!(Vec<Option<(u8, v1::Row)>>)),
-            ["v1 :: Row"]
-        );
+        assert_eq!(names(parse_quote!(Vec<Option<(u8, v1::Row)>>)), ["v1 :: Row"]);
         assert_eq!(names(parse_quote!(&'a [Row<'a>])), ["Row < 'a >"]);
         assert!(names(parse_quote!(Option<Box<[u8; 4]>>)).is_empty());
     }

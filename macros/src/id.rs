@@ -2,9 +2,7 @@
 
 /// The id of the method named `name` (`Kv.get`) where `#[rpc(id = ...)]` gives none.
 pub(crate) fn of(name: &str) -> u32 {
-    name.bytes().fold(FNV_OFFSET, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME)
-    })
+    name.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME))
 }
 
 const FNV_OFFSET: u32 = 0x811c_9dc5;

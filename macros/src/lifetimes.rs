@@ -36,23 +36,14 @@ pub(crate) fn named(ty: &Type) -> Vec<Lifetime> {
 
 /// Writes `'static` for each reference in `ty` without a lifetime; says whether there was one.
 pub(crate) fn complete(ty: &mut Type) -> bool {
-    let mut fold = Fold {
-        to: "'static",
-        named: false,
-        changed: false,
-    };
+    let mut fold = Fold { to: "'static", named: false, changed: false };
     fold.visit_type_mut(ty);
     fold.changed
 }
 
 fn fold(ty: &Type, to: &'static str) -> Type {
     let mut ty = ty.clone();
-    Fold {
-        to,
-        named: true,
-        changed: false,
-    }
-    .visit_type_mut(&mut ty);
+    Fold { to, named: true, changed: false }.visit_type_mut(&mut ty);
     ty
 }
 
@@ -120,10 +111,7 @@ mod tests {
             found.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(names(parse_quote!(&'a str)), ["'a"]);
-        assert_eq!(
-            names(parse_quote!(Vec<Option<&'a [Row<'b>]>>)),
-            ["'a", "'b"]
-        );
+        assert_eq!(names(parse_quote!(Vec<Option<&'a [Row<'b>]>>)), ["'a", "'b"]);
         assert!(names(parse_quote!(Vec<Option<String>>)).is_empty());
     }
 

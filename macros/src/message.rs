@@ -69,9 +69,7 @@ fn check_rkyv_options(item: &mut DeriveInput, errors: &mut Errors) {
         match attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated) {
             Ok(options) => {
                 let refused = options.iter().find(|option| {
-                    !TYPE_OPTIONS
-                        .iter()
-                        .any(|allowed| option.path().is_ident(allowed))
+                    !TYPE_OPTIONS.iter().any(|allowed| option.path().is_ident(allowed))
                 });
                 if let Some(option) = refused {
                     errors.push_at(option, TYPE_OPTION);
@@ -91,10 +89,7 @@ fn check_variants(item: &mut DeriveInput, errors: &mut Errors) {
         return;
     };
     if let Some(variant) = data.variants.iter().nth(VARIANTS_MAX) {
-        errors.push_at(
-            variant,
-            "a message has at most 256 variants: the tag on the wire is a u8",
-        );
+        errors.push_at(variant, "a message has at most 256 variants: the tag on the wire is a u8");
     }
     for variant in &mut data.variants {
         refuse_rkyv(&mut variant.attrs, errors);
@@ -113,11 +108,7 @@ fn prepare_fields(item: &mut DeriveInput, errors: &mut Errors) -> PreparedFields
         || item.generics.const_params().next().is_some();
     let mut prepared = PreparedFields {
         // A parameter comes before `'static`, for which not every field can borrow.
-        lifetime: item
-            .generics
-            .lifetimes()
-            .next()
-            .map(|parameter| parameter.lifetime.clone()),
+        lifetime: item.generics.lifetimes().next().map(|parameter| parameter.lifetime.clone()),
         unknown: Vec::new(),
     };
     for field in fields_mut(&mut item.data) {
@@ -138,9 +129,7 @@ fn prepare_fields(item: &mut DeriveInput, errors: &mut Errors) -> PreparedFields
         }
     }
     let mut seen = HashSet::new();
-    prepared
-        .unknown
-        .retain(|ty| seen.insert(ty.to_token_stream().to_string()));
+    prepared.unknown.retain(|ty| seen.insert(ty.to_token_stream().to_string()));
     prepared
 }
 
@@ -276,11 +265,9 @@ fn field_layouts(fields: &Fields) -> impl Iterator<Item = TokenStream> {
 fn fields_mut(data: &mut Data) -> Vec<&mut Field> {
     match data {
         Data::Struct(data) => data.fields.iter_mut().collect(),
-        Data::Enum(data) => data
-            .variants
-            .iter_mut()
-            .flat_map(|variant| variant.fields.iter_mut())
-            .collect(),
+        Data::Enum(data) => {
+            data.variants.iter_mut().flat_map(|variant| variant.fields.iter_mut()).collect()
+        }
         Data::Union(data) => data.fields.named.iter_mut().collect(),
     }
 }

@@ -35,11 +35,7 @@ impl Method {
         let signature = &method.sig;
         let name = signature.ident.unraw().to_string();
         if let Some(body) = &method.default {
-            return Err(wrong(
-                body,
-                signature,
-                "a service's method has no body in the trait",
-            ));
+            return Err(wrong(body, signature, "a service's method has no body in the trait"));
         }
         check_qualifiers(signature)?;
         let request = request_of(signature)?;
@@ -67,18 +63,10 @@ fn check_qualifiers(signature: &Signature) -> Result<(), Error> {
         return Err(wrong(token, signature, "a service's method is not `const`"));
     }
     if let Some(token) = &signature.unsafety {
-        return Err(wrong(
-            token,
-            signature,
-            "a service's method is not `unsafe`",
-        ));
+        return Err(wrong(token, signature, "a service's method is not `unsafe`"));
     }
     if let Some(token) = &signature.abi {
-        return Err(wrong(
-            token,
-            signature,
-            "a service's method has no ABI of its own",
-        ));
+        return Err(wrong(token, signature, "a service's method has no ABI of its own"));
     }
     for parameter in &signature.generics.params {
         if !matches!(parameter, GenericParam::Lifetime(_)) {
@@ -87,11 +75,7 @@ fn check_qualifiers(signature: &Signature) -> Result<(), Error> {
     }
     match signature.asyncness {
         Some(_) => Ok(()),
-        None => Err(wrong(
-            signature.fn_token,
-            signature,
-            "a service's method is `async`",
-        )),
+        None => Err(wrong(signature.fn_token, signature, "a service's method is `async`")),
     }
 }
 
@@ -102,11 +86,7 @@ fn request_of(signature: &Signature) -> Result<&Type, Error> {
     match inputs.next() {
         Some(FnArg::Receiver(receiver)) if is_plain_self(receiver) => {}
         Some(FnArg::Receiver(receiver)) => {
-            return Err(wrong(
-                receiver,
-                signature,
-                "a service is called through `&self`",
-            ));
+            return Err(wrong(receiver, signature, "a service is called through `&self`"));
         }
         Some(FnArg::Typed(_)) | None => {
             return Err(wrong(name, signature, "a service's method takes `&self`"));
@@ -115,29 +95,17 @@ fn request_of(signature: &Signature) -> Result<&Type, Error> {
     match inputs.next() {
         Some(FnArg::Typed(context)) if is_context(&context.ty) => {}
         Some(other) => {
-            return Err(wrong(
-                other,
-                signature,
-                "the first parameter is the call's context",
-            ));
+            return Err(wrong(other, signature, "the first parameter is the call's context"));
         }
         None => {
-            return Err(wrong(
-                name,
-                signature,
-                "the method takes no context and no request",
-            ));
+            return Err(wrong(name, signature, "the method takes no context and no request"));
         }
     }
     let request = match inputs.next() {
         Some(FnArg::Typed(argument)) => match request_message(&argument.ty) {
             Some(message) => message,
             None => {
-                return Err(wrong(
-                    &argument.ty,
-                    signature,
-                    "the second parameter is the request",
-                ));
+                return Err(wrong(&argument.ty, signature, "the second parameter is the request"));
             }
         },
         Some(FnArg::Receiver(receiver)) => {
@@ -146,11 +114,7 @@ fn request_of(signature: &Signature) -> Result<&Type, Error> {
         None => return Err(wrong(name, signature, "the method takes no request")),
     };
     match inputs.next() {
-        Some(more) => Err(wrong(
-            more,
-            signature,
-            "a method takes one request and no more",
-        )),
+        Some(more) => Err(wrong(more, signature, "a method takes one request and no more")),
         None => check_message(request, signature).map(|()| request),
     }
 }
@@ -158,11 +122,7 @@ fn request_of(signature: &Signature) -> Result<&Type, Error> {
 /// The message type of the result.
 fn reply_of(signature: &Signature) -> Result<&Type, Error> {
     let ReturnType::Type(_, output) = &signature.output else {
-        return Err(wrong(
-            &signature.ident,
-            signature,
-            "the method returns no result",
-        ));
+        return Err(wrong(&signature.ident, signature, "the method returns no result"));
     };
     let reply = match last_arguments(output, "Result").as_deref() {
         Some([GenericArgument::Type(reply), GenericArgument::Type(status)])
@@ -171,11 +131,7 @@ fn reply_of(signature: &Signature) -> Result<&Type, Error> {
             reply
         }
         _ => {
-            return Err(wrong(
-                output,
-                signature,
-                "a method returns a reply or a status",
-            ));
+            return Err(wrong(output, signature, "a method returns a reply or a status"));
         }
     };
     check_message(reply, signature).map(|()| reply)
@@ -187,11 +143,9 @@ fn check_message(ty: &Type, signature: &Signature) -> Result<(), Error> {
         Type::ImplTrait(_) | Type::TraitObject(_) | Type::Infer(_) | Type::Macro(_) => {
             Err(wrong(ty, signature, "a message is a concrete type"))
         }
-        Type::Path(path) if starts_with_self(path) => Err(wrong(
-            ty,
-            signature,
-            "a message does not depend on who serves it",
-        )),
+        Type::Path(path) if starts_with_self(path) => {
+            Err(wrong(ty, signature, "a message does not depend on who serves it"))
+        }
         _ => Ok(()),
     }
 }
@@ -224,10 +178,7 @@ fn is_named(ty: &Type, name: &str) -> bool {
 }
 
 fn starts_with_self(path: &TypePath) -> bool {
-    path.path
-        .segments
-        .first()
-        .is_some_and(|first| first.ident == "Self")
+    path.path.segments.first().is_some_and(|first| first.ident == "Self")
 }
 
 /// The generic arguments of a path that ends in `name`.
@@ -241,10 +192,7 @@ fn last_arguments<'a>(ty: &'a Type, name: &str) -> Option<Vec<&'a GenericArgumen
 
 fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
     match ty {
-        Type::Path(TypePath {
-            qself: None,
-            path: Path { segments, .. },
-        }) => segments.last(),
+        Type::Path(TypePath { qself: None, path: Path { segments, .. } }) => segments.last(),
         _ => None,
     }
 }

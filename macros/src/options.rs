@@ -40,17 +40,12 @@ pub(crate) fn take_rpc_id(attributes: &mut Vec<Attribute>) -> Result<Option<u32>
     let mut id = None;
     for attribute in &rpc {
         if !matches!(attribute.meta, Meta::List(_)) {
-            return Err(Error::new_spanned(
-                attribute,
-                format!("expected {RPC_OPTIONS}"),
-            ));
+            return Err(Error::new_spanned(attribute, format!("expected {RPC_OPTIONS}")));
         }
         attribute.parse_nested_meta(|option| {
             if option.path.is_ident("id") {
                 let number: LitInt = value(&option, &id)?;
-                let parsed = number
-                    .base10_parse()
-                    .map_err(|_| Error::new(number.span(), ID))?;
+                let parsed = number.base10_parse().map_err(|_| Error::new(number.span(), ID))?;
                 id = Some(parsed);
                 return Ok(());
             }
@@ -74,19 +69,13 @@ fn value<T: Parse, V>(option: &ParseNestedMeta<'_>, set: &Option<V>) -> Result<T
 }
 
 fn unknown(option: &ParseNestedMeta<'_>, options: &str) -> Error {
-    let name = option
-        .path
-        .get_ident()
-        .map(Ident::to_string)
-        .unwrap_or_default();
+    let name = option.path.get_ident().map(Ident::to_string).unwrap_or_default();
     option.error(format!("unknown option `{name}`; expected {options}"))
 }
 
 fn is_identifier(text: &str) -> bool {
     let mut characters = text.chars();
-    characters
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+    characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && characters.all(|next| next.is_ascii_alphanumeric() || next == '_')
 }
 
@@ -105,10 +94,7 @@ mod tests {
     #[test]
     fn a_service_may_be_named() {
         assert_eq!(service_name(quote!()).unwrap(), None);
-        assert_eq!(
-            service_name(quote!(name = "acme.Kv")).unwrap().as_deref(),
-            Some("acme.Kv")
-        );
+        assert_eq!(service_name(quote!(name = "acme.Kv")).unwrap().as_deref(), Some("acme.Kv"));
     }
 
     #[test]

@@ -107,9 +107,7 @@ fn prepare(function: &mut TraitItemFn, service: &str, errors: &mut Errors) -> Op
         Err(error) => {
             errors.push(error);
             // Implementations of the trait go on matching it.
-            function
-                .attrs
-                .push(parse_quote!(#[allow(async_fn_in_trait)]));
+            function.attrs.push(parse_quote!(#[allow(async_fn_in_trait)]));
             None
         }
     }
@@ -153,15 +151,7 @@ fn refuse_collisions(methods: &mut Vec<Method>, errors: &mut Errors) {
 
 impl Service<'_> {
     fn server(&self) -> TokenStream {
-        let Self {
-            visibility,
-            item,
-            server,
-            client,
-            cfgs,
-            name,
-            ..
-        } = self;
+        let Self { visibility, item, server, client, cfgs, name, .. } = self;
         let about = format!("Serves a [`{item}`]: reads each request, calls it, and replies.");
         let arms = self.methods.iter().map(|method| self.arm(method));
         let allow_deprecated = (self.methods.iter())
@@ -214,12 +204,7 @@ impl Service<'_> {
     /// What the server does when this method is called.
     fn arm(&self, method: &Method) -> TokenStream {
         let Self { item, client, .. } = self;
-        let Method {
-            name,
-            constant,
-            attributes,
-            ..
-        } = method;
+        let Method { name, constant, attributes, .. } = method;
         let cfgs = cfgs(attributes);
         let request = lifetimes::elided(&method.request);
         let reply = lifetimes::elided(&method.reply);

@@ -7,7 +7,7 @@
 //! under ringcall's own client it is also a matter of how fast that client is.
 //!
 //! The path of a run, one file each: `args` (and `parse`, `cores`, `workload`) say what to run;
-//! `bench`, `serve` and `hosts` run it; `server` and `load` start the two sides on their cores;
+//! `bench`, `serve` and `load` run it; `server` and `load` start the two sides on their cores;
 //! `target` and `floor` are the two systems that are measured; `window` and `measure` take the
 //! figures; `host` and `report` write them down.
 

@@ -104,10 +104,7 @@ impl<Q: Message, R: Message> Call<'_, Q, R> {
             let mut session = end.session.borrow_mut();
             let len = prepare_output(session.output(), shard);
             let made = session.call(&mut shard.scratch.borrow_mut(), self.method, *request);
-            shard
-                .counters
-                .bytes_encoded
-                .add((session.output().len() - len) as u64);
+            shard.counters.bytes_encoded.add((session.output().len() - len) as u64);
             made
         };
         let status = match outcome {
@@ -150,10 +147,7 @@ impl<Q, R> Drop for Call<'_, Q, R> {
         match self.state {
             CallState::InFlight(call) => end.abandon(shard, call),
             // It may be the one that was woken for the room there is now.
-            CallState::New {
-                ticket: Some(ticket),
-                ..
-            } => end.end_wait(shard, ticket, true),
+            CallState::New { ticket: Some(ticket), .. } => end.end_wait(shard, ticket, true),
             CallState::New { .. } | CallState::Done => {}
         }
     }

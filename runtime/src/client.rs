@@ -150,9 +150,7 @@ impl Client {
 
     /// The server's shard that the connection arrived at.
     pub fn shard(&self) -> ShardPlace {
-        self.end()
-            .and_then(|end| end.session.borrow().shard())
-            .unwrap_or_default()
+        self.end().and_then(|end| end.session.borrow().shard()).unwrap_or_default()
     }
 
     /// Whether calls can still be made. A connection that was lost does not come back.
@@ -206,10 +204,7 @@ impl ClientConfig {
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(5),
-            socket: SocketConfig::default(),
-        }
+        Self { connect_timeout: Duration::from_secs(5), socket: SocketConfig::default() }
     }
 }
 
@@ -225,16 +220,11 @@ async fn connect_to(
     let socket = Rc::new(OwnedFd::from(socket));
     let end = End::Client(ClientEnd::new(shard, methods));
     let connection = Connection::open(shard, Rc::clone(&socket), address, end, State::Connecting);
-    let op = shard
-        .ring
-        .borrow_mut()
-        .connect(&socket, connection.key, &address);
+    let op = shard.ring.borrow_mut().connect(&socket, connection.key, &address);
     connection.receive.borrow_mut().has_begun(op);
     shard.wake_driver();
     // From here on dropping the future closes the connection.
-    let client = Client {
-        shared: Rc::new(Shared { connection }),
-    };
+    let client = Client { shared: Rc::new(Shared { connection }) };
     let timeout = config.connect_timeout;
     let opened = {
         let open = poll_fn(|cx| match client.end() {

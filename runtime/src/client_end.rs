@@ -112,10 +112,7 @@ impl ClientEnd {
         let mut seats = self.seats.borrow_mut();
         let slot = call.slot() as usize;
         if slot >= seats.len() {
-            let empty = || Seat {
-                outcome: Outcome::Nobody,
-                waker: Waker::noop().clone(),
-            };
+            let empty = || Seat { outcome: Outcome::Nobody, waker: Waker::noop().clone() };
             seats.resize_with(slot + 1, empty);
         }
         let seat = &mut seats[slot];
@@ -310,7 +307,6 @@ impl ClientEnd {
 impl Waiting {
     /// Where a caller is, or would be.
     fn find(&self, ticket: Ticket) -> Result<usize, usize> {
-        self.callers
-            .binary_search_by_key(&ticket, |(ticket, _)| *ticket)
+        self.callers.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
     }
 }

@@ -172,53 +172,20 @@ impl ShardConfig {
     /// Checks every setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let ring = &self.ring;
-        let Limits {
-            frame_len_max,
-            calls_in_flight_max,
-        } = self.limits;
+        let Limits { frame_len_max, calls_in_flight_max } = self.limits;
         let (entries, count, len) = (ring.sq_entries, ring.pool_buffers, ring.pool_buffer_len);
         let is_entries = entries.is_power_of_two() && (8..=32_768).contains(&entries);
-        check(
-            "ring_entries",
-            entries,
-            "a power of two from 8 to 32768",
-            is_entries,
-        )?;
+        check("ring_entries", entries, "a power of two from 8 to 32768", is_entries)?;
         let is_count = count.is_power_of_two() && (4..=32_768).contains(&count);
-        check(
-            "receive_buffers count",
-            count,
-            "a power of two from 4 to 32768",
-            is_count,
-        )?;
+        check("receive_buffers count", count, "a power of two from 4 to 32768", is_count)?;
         let is_len = len.is_multiple_of(4096) && (4096..=1 << 20).contains(&len);
-        check(
-            "receive_buffers len",
-            len,
-            "a multiple of 4096 up to 1 MiB",
-            is_len,
-        )?;
+        check("receive_buffers len", len, "a multiple of 4096 up to 1 MiB", is_len)?;
         let is_pool = u64::from(count) * u64::from(len) <= 1 << 30;
-        check(
-            "receive_buffers",
-            u64::from(count) * u64::from(len),
-            "up to 1 GiB in all",
-            is_pool,
-        )?;
+        check("receive_buffers", u64::from(count) * u64::from(len), "up to 1 GiB in all", is_pool)?;
         let is_frame = (FRAME_LEN_MAX_FLOOR..=FRAME_LEN_MAX_CEILING).contains(&frame_len_max);
-        check(
-            "frame_len_max",
-            frame_len_max,
-            "from 64 KiB to 1 GiB",
-            is_frame,
-        )?;
+        check("frame_len_max", frame_len_max, "from 64 KiB to 1 GiB", is_frame)?;
         let is_calls = (1..=CALLS_IN_FLIGHT_MAX_CEILING).contains(&calls_in_flight_max);
-        check(
-            "calls_in_flight_max",
-            calls_in_flight_max,
-            "from 1 to 1048576",
-            is_calls,
-        )?;
+        check("calls_in_flight_max", calls_in_flight_max, "from 1 to 1048576", is_calls)?;
         let bytes = self.send_buffer_max;
         check("send_buffer_max", bytes, "at least 4096", bytes >= 4096)
     }
@@ -246,9 +213,5 @@ fn check(
     if holds {
         return Ok(());
     }
-    Err(ConfigError {
-        setting,
-        value: value.to_string(),
-        wanted: wanted.to_owned(),
-    })
+    Err(ConfigError { setting, value: value.to_string(), wanted: wanted.to_owned() })
 }

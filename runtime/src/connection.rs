@@ -132,10 +132,7 @@ impl Connection {
     fn send(&self, bytes: Vec<u8>, from: usize) {
         self.is_sending.set(true);
         self.shard.counters.sends.add(1);
-        self.shard
-            .ring
-            .borrow_mut()
-            .send(&self.socket, self.key, bytes, from);
+        self.shard.ring.borrow_mut().send(&self.socket, self.key, bytes, from);
     }
 
     /// A send is done: goes on with what was collected meanwhile.

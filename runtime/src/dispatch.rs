@@ -47,11 +47,7 @@ struct Dispatcher<S, F, M> {
 
 /// Prepares a service value for dispatch.
 pub(crate) fn dispatcher<S: Service>(service: S, shard: &Rc<Shard>) -> Rc<dyn Dispatch> {
-    with_make(
-        Rc::new(service),
-        |service, call| S::dispatch(service, call),
-        shard,
-    )
+    with_make(Rc::new(service), |service, call| S::dispatch(service, call), shard)
 }
 
 /// Gives the future's type a name.
@@ -62,13 +58,7 @@ where
     M: Fn(Rc<S>, Incoming) -> F + 'static,
 {
     let slots = Rc::new(Slots::new(SPARE_SLOTS_MAX));
-    Rc::new(Dispatcher {
-        service,
-        make,
-        slots,
-        shard: Rc::clone(shard),
-        future: PhantomData,
-    })
+    Rc::new(Dispatcher { service, make, slots, shard: Rc::clone(shard), future: PhantomData })
 }
 
 impl<S, F, M> Dispatch for Dispatcher<S, F, M>

@@ -52,23 +52,20 @@ pub(crate) struct ExecutorThread<T: Send + 'static>(ExecutorJoinHandle<T>);
 pub(crate) fn check_limits() -> Result<(), ShardError> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     match limit {
-        Some(current) if current < MEMLOCK_MIN => Err(ShardError::Memlock {
-            current,
-            wanted: MEMLOCK_MIN,
-        }),
+        Some(current) if current < MEMLOCK_MIN => {
+            Err(ShardError::Memlock { current, wanted: MEMLOCK_MIN })
+        }
         _ => Ok(()),
     }
 }
 
 /// The cores that this process may use.
 pub(crate) fn usable_cores() -> Result<Vec<usize>, ShardError> {
-    let affinity = |thread| sched_getaffinity(thread).map_err(|errno| io::Error::from(errno));
+    let affinity = |thread| sched_getaffinity(thread).map_err(io::Error::from);
     // A thread that is pinned may start others elsewhere.
     let (process, thread) = (affinity(Some(rustix::process::getpid()))?, affinity(None)?);
     let cores = 0..CpuSet::MAX_CPU;
-    Ok(cores
-        .filter(|core| process.is_set(*core) || thread.is_set(*core))
-        .collect())
+    Ok(cores.filter(|core| process.is_set(*core) || thread.is_set(*core)).collect())
 }
 
 /// Checks that cores are there, before anything is started on them.
@@ -78,10 +75,7 @@ pub(crate) fn check_cores(cores: &[usize]) -> Result<(), ShardError> {
         None => Ok(()),
         Some(core) => {
             let available: Vec<_> = usable.iter().map(usize::to_string).collect();
-            Err(ShardError::NoSuchCore {
-                core: *core,
-                available: available.join(", "),
-            })
+            Err(ShardError::NoSuchCore { core: *core, available: available.join(", ") })
         }
     }
 }
@@ -190,16 +184,11 @@ pub(crate) struct ReadableWatch<T: AsRawFd> {
 impl<T: AsRawFd> ReadableWatch<T> {
     pub(crate) fn new(descriptor: T) -> io::Result<Self> {
         let descriptor = glommio::io::PollableFd::new(descriptor).map_err(io_error)?;
-        Ok(Self {
-            descriptor,
-            state: glommio::io::PollState::new(),
-        })
+        Ok(Self { descriptor, state: glommio::io::PollState::new() })
     }
 
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.descriptor
-            .poll_readable(cx, &mut self.state)
-            .map_err(io_error)
+        self.descriptor.poll_readable(cx, &mut self.state).map_err(io_error)
     }
 }
 

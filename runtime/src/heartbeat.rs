@@ -58,10 +58,7 @@ impl Heartbeat {
             Ok(Timer { fd, watch })
         };
         let timers = (0..TIMERS).map(|_| timer()).collect::<io::Result<_>>()?;
-        let heartbeat = Self {
-            timers,
-            period: Cell::new(Duration::ZERO),
-        };
+        let heartbeat = Self { timers, period: Cell::new(Duration::ZERO) };
         heartbeat.set_period(HEARTBEAT_IDLE)?;
         Ok(heartbeat)
     }
@@ -79,10 +76,7 @@ impl Heartbeat {
     fn set_period(&self, period: Duration) -> io::Result<()> {
         for (index, timer) in (1..).zip(&self.timers) {
             let first = period * index / TIMERS;
-            let spec = Itimerspec {
-                it_interval: timespec(period),
-                it_value: timespec(first),
-            };
+            let spec = Itimerspec { it_interval: timespec(period), it_value: timespec(first) };
             timerfd_settime(&timer.fd, TimerfdTimerFlags::empty(), &spec)?;
         }
         self.period.set(period);
@@ -104,10 +98,7 @@ async fn beat(shard: Weak<Shard>, index: usize) {
     let mut turns = 0;
     loop {
         let ticked = poll_fn(|cx| match shard.upgrade() {
-            Some(shard) => shard.heartbeat.timers[index]
-                .watch
-                .borrow_mut()
-                .poll_readable(cx),
+            Some(shard) => shard.heartbeat.timers[index].watch.borrow_mut().poll_readable(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotFound.into())),
         });
         let (Ok(()), Some(shard)) = (ticked.await, shard.upgrade()) else {

@@ -34,11 +34,7 @@ pub(crate) struct Listener {
 pub(crate) fn listen(shard: &Rc<Shard>, socket: OwnedFd, dispatch: Rc<dyn Dispatch>) {
     let index = {
         let mut listeners = shard.listeners.borrow_mut();
-        listeners.push(Listener {
-            socket: Rc::new(socket),
-            dispatch,
-            op: None,
-        });
+        listeners.push(Listener { socket: Rc::new(socket), dispatch, op: None });
         listeners.len() - 1
     };
     arm(shard, index);
@@ -109,7 +105,5 @@ fn arm(shard: &Shard, index: usize) {
 /// Address of the peer. Fails where the peer is gone already.
 fn peer_of(socket: &OwnedFd) -> io::Result<std::net::SocketAddr> {
     let address: SockAddr = socket2::SockRef::from(socket).peer_addr()?;
-    address
-        .as_socket()
-        .ok_or_else(|| io::Error::other("the peer has no IP address"))
+    address.as_socket().ok_or_else(|| io::Error::other("the peer has no IP address"))
 }

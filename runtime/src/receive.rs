@@ -131,10 +131,7 @@ impl Connection {
                 self.take(Chunk::of_pool(filled));
             }
             Ok(None) => return self.peer_finished(),
-            Err(error) => match error
-                .raw_os_error()
-                .map(rustix::io::Errno::from_raw_os_error)
-            {
+            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::NOBUFS) => return self.starve(),
                 Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR) => {}
                 _ => return self.finish(&format!("receiving failed: {error}")),
@@ -155,10 +152,7 @@ impl Connection {
         let received = match result {
             Ok(0) => return self.peer_finished(),
             Ok(received) => received,
-            Err(error) => match error
-                .raw_os_error()
-                .map(rustix::io::Errno::from_raw_os_error)
-            {
+            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::CANCELED | rustix::io::Errno::INTR) => 0,
                 _ => return self.finish(&format!("receiving failed: {error}")),
             },
@@ -174,11 +168,7 @@ impl Connection {
             }
             Some(Large::First { filled }) => {
                 let filled = filled + received;
-                let header = self
-                    .receive
-                    .borrow_mut()
-                    .decoder
-                    .header_of(&buffer[..filled]);
+                let header = self.receive.borrow_mut().decoder.header_of(&buffer[..filled]);
                 let frame_len = match header {
                     Ok(header) => header.map(|header| header.frame_len() as usize),
                     Err(error) => return self.fail(error),
@@ -245,16 +235,9 @@ impl Connection {
     #[inline(never)]
     fn next_step(&self, input: &[u8], at: &mut usize) -> Result<Step<Assembly>, SessionError> {
         let mut receive = self.receive.borrow_mut();
-        let take = |len| {
-            Ok(Assembly {
-                buffer: self.shard.owned.try_take(len)?,
-                filled: 0,
-            })
-        };
+        let take = |len| Ok(Assembly { buffer: self.shard.owned.try_take(len)?, filled: 0 });
         let step = receive.decoder.next(input, at, |len| {
-            take(len).map_err(|_: io::Error| SessionError::NoMemory {
-                frame_len: len as u64,
-            })
+            take(len).map_err(|_: io::Error| SessionError::NoMemory { frame_len: len as u64 })
         });
         if let Ok(Step::InPlace { header, .. } | Step::Assembled(Partial { header, .. })) = &step {
             receive.note_frame(header, self.pool_buffer_len());
@@ -275,20 +258,14 @@ impl Connection {
     fn assembled(self: &Rc<Self>, partial: Partial<Assembly>) {
         let counters = &self.shard.counters;
         let body = partial.body_range();
-        let Partial {
-            header,
-            buffer: Assembly { buffer, filled },
-        } = partial;
+        let Partial { header, buffer: Assembly { buffer, filled } } = partial;
         if filled > self.pool_buffer_len() {
             counters.frames_copied_large.add(1);
         } else {
             counters.frames_copied_straddle.add(1);
         }
         counters.bytes_copied.add(filled as u64);
-        self.frame(
-            &header,
-            Lease::new(&Chunk::of_owned(buffer.share(), filled), body),
-        );
+        self.frame(&header, Lease::new(&Chunk::of_owned(buffer.share(), filled), body));
     }
 
     /// A lease on a body in a chunk; on a copy of it where it cannot be read in place.
@@ -296,11 +273,7 @@ impl Connection {
     fn lease(&self, chunk: &Chunk, body: Range<usize>) -> Lease {
         let counters = &self.shard.counters;
         let bytes = &chunk[body.clone()];
-        if !bytes
-            .as_ptr()
-            .addr()
-            .is_multiple_of(ringcall_codec::limits::FRAME_ALIGN)
-        {
+        if !bytes.as_ptr().addr().is_multiple_of(ringcall_codec::limits::FRAME_ALIGN) {
             counters.frames_copied_misaligned.add(1);
             counters.bytes_copied.add(bytes.len() as u64);
             return Lease::new(&self.copy(bytes), 0..bytes.len());
@@ -359,10 +332,7 @@ impl Connection {
         }
         receive.is_starved = false;
         let pool_buffer_len = self.pool_buffer_len();
-        let large = receive
-            .decoder
-            .partial()
-            .map(|partial| partial.header.frame_len() as usize);
+        let large = receive.decoder.partial().map(|partial| partial.header.frame_len() as usize);
         if let Some(frame_len) = large.filter(|frame_len| *frame_len > pool_buffer_len)
             && let Some(Partial { buffer, .. }) = receive.decoder.take_partial()
         {
@@ -379,11 +349,7 @@ impl Connection {
             drop(receive);
             return self.receive_first(buffer, 0);
         }
-        let op = self
-            .shard
-            .ring
-            .borrow_mut()
-            .recv_multishot(&self.socket, self.key);
+        let op = self.shard.ring.borrow_mut().recv_multishot(&self.socket, self.key);
         receive.op = Some(op);
     }
 

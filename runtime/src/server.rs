@@ -16,6 +16,7 @@ use std::{
     task::Poll,
 };
 
+use crossbeam::utils::CachePadded;
 use ringcall_codec::{Code, ShardPlace, Status};
 use rustix::io::Errno;
 
@@ -103,7 +104,7 @@ pub enum ServeError {
 
 struct ShardThread {
     remote: Remote,
-    counters: Arc<Counters>,
+    counters: Arc<CachePadded<Counters>>,
     thread: ExecutorThread<()>,
 }
 
@@ -112,7 +113,7 @@ struct Setup<F> {
     config: ShardConfig,
     info: ShardInfo,
     listener: OwnedFd,
-    counters: Arc<Counters>,
+    counters: Arc<CachePadded<Counters>>,
     factory: F,
     started: SyncSender<Result<Remote, ShardError>>,
 }
@@ -180,17 +181,12 @@ impl ServerBuilder {
         let backlog = self.backlog.unwrap_or(1024);
         let listeners = listen(address, cores.len(), backlog, &self.socket)?;
         let address = local_address(&listeners)?;
-        let mut server = ServerHandle {
-            address,
-            shards: Vec::with_capacity(cores.len()),
-        };
+        let mut server = ServerHandle { address, shards: Vec::with_capacity(cores.len()) };
         let count = cores.len() as u16;
         for (index, (core, listener)) in (0..).zip(cores.into_iter().zip(listeners)) {
             let info = ShardInfo { index, count, core };
             // A failure drops the handle, which stops the shards that run.
-            server
-                .shards
-                .push(start(info, &self.shard, listener, factory.clone())?);
+            server.shards.push(start(info, &self.shard, listener, factory.clone())?);
         }
         Ok(server)
     }
@@ -204,10 +200,7 @@ impl ServerHandle {
 
     /// The counters of each shard, by number. They are read while the shards run.
     pub fn counters(&self) -> Vec<ShardCounters> {
-        self.shards
-            .iter()
-            .map(|shard| shard.counters.snapshot())
-            .collect()
+        self.shards.iter().map(|shard| shard.counters.snapshot()).collect()
     }
 
     /// Tells every shard to stop: no more connections, a status for each call in flight, and the
@@ -285,7 +278,7 @@ where
     S: Service,
     F: Fn(ShardInfo) -> S + Send + 'static,
 {
-    let counters = Arc::<Counters>::default();
+    let counters = Arc::<CachePadded<Counters>>::default();
     let (started, has_started) = sync_channel(1);
     let executor = ExecutorConfig {
         core: Some(info.core),
@@ -302,11 +295,7 @@ where
     };
     let thread = executor::start(&executor, move || run(setup)).map_err(ShardError::from)?;
     match has_started.recv() {
-        Ok(Ok(remote)) => Ok(ShardThread {
-            remote,
-            counters,
-            thread,
-        }),
+        Ok(Ok(remote)) => Ok(ShardThread { remote, counters, thread }),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(ended_badly(info.index, thread.join().err())),
     }
@@ -318,18 +307,8 @@ where
     S: Service,
     F: Fn(ShardInfo) -> S,
 {
-    let Setup {
-        config,
-        info,
-        listener,
-        counters,
-        factory,
-        started,
-    } = setup;
-    let place = ShardPlace {
-        index: info.index,
-        count: info.count,
-    };
+    let Setup { config, info, listener, counters, factory, started } = setup;
+    let place = ShardPlace { index: info.index, count: info.count };
     let shard = match Shard::start(config, place, counters) {
         Ok(shard) => shard,
         Err(error) => {
@@ -371,10 +350,7 @@ fn ended_badly(index: u16, end: Option<ExecutorEnd>) -> ServeError {
     match end {
         Some(ExecutorEnd::Failed(error)) => ShardError::from(error).into(),
         Some(ExecutorEnd::Panicked(message)) => ServeError::Panicked { index, message },
-        None => ServeError::Panicked {
-            index,
-            message: "it ended early".to_owned(),
-        },
+        None => ServeError::Panicked { index, message: "it ended early".to_owned() },
     }
 }
 
@@ -424,9 +400,7 @@ fn listen_on(
 }
 
 fn local_address(listeners: &[OwnedFd]) -> Result<SocketAddr, ServeError> {
-    let address = listeners
-        .first()
-        .map(|socket| socket2::SockRef::from(socket).local_addr());
+    let address = listeners.first().map(|socket| socket2::SockRef::from(socket).local_addr());
     match address {
         Some(Ok(address)) => address.as_socket().ok_or(ServeError::NoAddress),
         Some(Err(error)) => Err(ShardError::from(error).into()),

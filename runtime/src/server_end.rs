@@ -21,10 +21,7 @@ impl ServerEnd {
     pub(crate) fn new(shard: &Shard, dispatch: Rc<dyn Dispatch>) -> Self {
         let limits = shard.config.limits;
         let session = ServerSession::new(dispatch.methods(), limits, shard.place);
-        Self {
-            session: RefCell::new(session),
-            dispatch,
-        }
+        Self { session: RefCell::new(session), dispatch }
     }
 
     /// Gives a frame to the session, and a call to its handler.

@@ -61,13 +61,7 @@ impl Incoming {
     #[inline]
     pub(crate) fn new(connection: Rc<Connection>, call: CallId, method: u32, body: Lease) -> Self {
         let context = Context { connection };
-        Self {
-            context,
-            call,
-            method,
-            body,
-            is_answered: Cell::new(false),
-        }
+        Self { context, call, method, body, is_answered: Cell::new(false) }
     }
 
     /// Id of the method that is called.
@@ -90,10 +84,7 @@ impl Incoming {
     #[inline]
     pub fn read<T: Message>(&self) -> Result<Request<'_, T>, Status> {
         match access::<T>(&self.body) {
-            Ok(archived) => Ok(Request {
-                archived,
-                body: &self.body,
-            }),
+            Ok(archived) => Ok(Request { archived, body: &self.body }),
             Err(error) => Err(self.invalid(error)),
         }
     }
@@ -130,10 +121,7 @@ impl Incoming {
         let mut session = end.session.borrow_mut();
         let len = prepare_output(session.output(), shard);
         let outcome = session.reply(&mut shard.scratch.borrow_mut(), self.call, reply);
-        shard
-            .counters
-            .bytes_encoded
-            .add((session.output().len() - len) as u64);
+        shard.counters.bytes_encoded.add((session.output().len() - len) as u64);
         drop(session);
         match outcome {
             Ok(()) => {}
@@ -216,8 +204,7 @@ impl<'a, T: Message> Request<'a, T> {
     /// Where the message is no longer valid, which cannot be while the buffer is leased.
     pub fn retain(self) -> Result<Retained<T>, Status> {
         let view = View::new(self.body.clone());
-        view.map(Retained)
-            .map_err(|error| Status::new(Code::Internal, error.to_string()))
+        view.map(Retained).map_err(|error| Status::new(Code::Internal, error.to_string()))
     }
 
     /// The message itself, copied out of the buffer. Not for messages that borrow.

@@ -15,6 +15,7 @@ use std::{
     task::{Poll, Waker},
 };
 
+use crossbeam::utils::CachePadded;
 use ringcall_codec::{Scratch, ShardPlace};
 
 use crate::{
@@ -40,7 +41,8 @@ pub(crate) struct Shard {
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     pub(crate) listeners: RefCell<Vec<Listener>>,
     pub(crate) scratch: RefCell<Scratch>,
-    pub(crate) counters: Arc<Counters>,
+    /// On cache lines of their own: other threads read them, and their neighbours are others'.
+    pub(crate) counters: Arc<CachePadded<Counters>>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) remote: Remote,
     /// Connections that have bytes to send.
@@ -151,7 +153,7 @@ impl Shard {
     pub(crate) fn start(
         config: ShardConfig,
         place: ShardPlace,
-        counters: Arc<Counters>,
+        counters: Arc<CachePadded<Counters>>,
     ) -> Result<Rc<Self>, ShardError> {
         config.validate()?;
         let executor = executor::current().ok_or(ShardError::NoExecutor)?;
@@ -169,10 +171,7 @@ impl Shard {
             scratch: RefCell::default(),
             counters,
             heartbeat: Heartbeat::new()?,
-            remote: Remote {
-                bell,
-                stop: Arc::default(),
-            },
+            remote: Remote { bell, stop: Arc::default() },
             dirty: RefCell::default(),
             starved: RefCell::default(),
             spare: RefCell::default(),
@@ -194,11 +193,7 @@ impl Shard {
     pub(crate) fn current() -> Result<Rc<Self>, ShardError> {
         match Self::existing() {
             Some(shard) => Ok(shard),
-            None => Self::start(
-                ShardConfig::default(),
-                ShardPlace::default(),
-                Arc::default(),
-            ),
+            None => Self::start(ShardConfig::default(), ShardPlace::default(), Arc::default()),
         }
     }
 
@@ -209,7 +204,8 @@ impl Shard {
         (executor::current() == Some(of)).then_some(shard)
     }
 
-    /// Notes that a connection has bytes to send; the driver sends them at the end of its turn.
+    /// Notes that a connection has bytes to send; the driver sends them when its next
+    /// turn begins, after every completion of this one.
     #[inline]
     pub(crate) fn mark_dirty(&self, connection: &Rc<Connection>) {
         if !connection.is_dirty.replace(true) {
@@ -261,7 +257,8 @@ impl Shard {
         self.driver.borrow_mut().take();
     }
 
-    /// Wakes a task of this executor; the driver gives way to it at the end of its turn.
+    /// Wakes a task of this executor; the driver gives way to it when its turn
+    /// ends.
     #[inline]
     pub(crate) fn wake_task(&self, waker: &Waker) {
         self.woke_tasks.set(true);

@@ -16,10 +16,7 @@ impl<T: Clone> Slab<T> {
     /// Enters the value that `make` gives for its key.
     pub(crate) fn insert_with(&mut self, make: impl FnOnce(u64) -> T) -> T {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry {
-                generation: 0,
-                value: None,
-            });
+            self.entries.push(Entry { generation: 0, value: None });
             self.entries.len() as u32 - 1
         });
         let entry = &mut self.entries[index as usize];
@@ -33,11 +30,7 @@ impl<T: Clone> Slab<T> {
     #[inline]
     pub(crate) fn get(&self, key: u64) -> Option<&T> {
         let entry = self.entries.get(key as u32 as usize)?;
-        if u64::from(entry.generation) == key >> 32 {
-            entry.value.as_ref()
-        } else {
-            None
-        }
+        if u64::from(entry.generation) == key >> 32 { entry.value.as_ref() } else { None }
     }
 
     /// Takes the value with this key out.
@@ -49,10 +42,7 @@ impl<T: Clone> Slab<T> {
 
     /// Every value, cloned, so that the table may change meanwhile.
     pub(crate) fn values(&self) -> Vec<T> {
-        self.entries
-            .iter()
-            .filter_map(|entry| entry.value.clone())
-            .collect()
+        self.entries.iter().filter_map(|entry| entry.value.clone()).collect()
     }
 
     /// How many values there are.
@@ -63,10 +53,7 @@ impl<T: Clone> Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            free: Vec::new(),
-        }
+        Self { entries: Vec::new(), free: Vec::new() }
     }
 }
 

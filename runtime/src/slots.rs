@@ -36,10 +36,7 @@ pub(crate) struct Slot<F> {
 impl<F: Future> Slots<F> {
     /// A pool that keeps up to `spare_max` empty places.
     pub(crate) fn new(spare_max: usize) -> Self {
-        Self {
-            spare: RefCell::default(),
-            spare_max,
-        }
+        Self { spare: RefCell::default(), spare_max }
     }
 
     /// Makes a future in a place.
@@ -65,10 +62,7 @@ impl<F: Future> Slots<F> {
 impl<F> Slot<F> {
     fn new() -> Self {
         let place = NonNull::from(Box::leak(Box::<F>::new_uninit()));
-        Self {
-            place,
-            is_full: false,
-        }
+        Self { place, is_full: false }
     }
 
     /// Makes a future in the place, which is empty.

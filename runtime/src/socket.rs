@@ -4,8 +4,8 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-/// Options of a connection's socket. TCP_NODELAY is always set: a reply is sent as soon as its
-/// turn ends, with everything else that the turn has collected.
+/// Options of a connection's socket. TCP_NODELAY is always set: a reply is sent when its turn
+/// has ended, with everything else that the turn has collected.
 #[derive(Clone, Debug, Default)]
 pub struct SocketConfig {
     receive_buffer_bytes: Option<usize>,
@@ -70,11 +70,7 @@ impl SocketConfig {
 
 /// A socket to connect with.
 pub(crate) fn client(address: SocketAddr, config: &SocketConfig) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     config.apply(&socket)?;
     Ok(socket)
 }
@@ -86,11 +82,7 @@ pub(crate) fn listener(
     backlog: u32,
     config: &SocketConfig,
 ) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     config.apply(&socket)?;

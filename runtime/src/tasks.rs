@@ -52,12 +52,10 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
 /// it can put things in order before the executor ends.
 pub(crate) async fn guard<T>(future: impl Future<Output = T>) -> thread::Result<T> {
     let mut future = pin!(catch_panic(future));
-    poll_fn(
-        |cx| match with_tasks(|tasks| tasks.panic(cx.waker())).flatten() {
-            Some(panic) => Poll::Ready(Err(panic)),
-            None => future.as_mut().poll(cx),
-        },
-    )
+    poll_fn(|cx| match with_tasks(|tasks| tasks.panic(cx.waker())).flatten() {
+        Some(panic) => Poll::Ready(Err(panic)),
+        None => future.as_mut().poll(cx),
+    })
     .await
 }
 

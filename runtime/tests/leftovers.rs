@@ -2,12 +2,7 @@
 //!
 //! The only test of its process, as it counts all that there are.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -48,10 +43,7 @@ struct Service {
 
 impl Adder for Service {
     async fn add(&self, _: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
-        Ok(Number {
-            number: u64::from(request.number) + 1,
-            bytes: request.bytes.to_vec(),
-        })
+        Ok(Number { number: u64::from(request.number) + 1, bytes: request.bytes.to_vec() })
     }
 
     async fn wait(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
@@ -70,10 +62,7 @@ impl Adder for Service {
 }
 
 fn number(number: u64, len: usize) -> Number {
-    Number {
-        number,
-        bytes: vec![number as u8; len],
-    }
+    Number { number, bytes: vec![number as u8; len] }
 }
 
 /// What the process has.
@@ -124,10 +113,7 @@ fn serve(alive: &Arc<()>) -> ServerHandle {
             let _alive = theirs;
             pending().await
         });
-        AdderServer::new(Service {
-            waiting: Cell::new(0),
-            _alive: Arc::clone(&alive),
-        })
+        AdderServer::new(Service { waiting: Cell::new(0), _alive: Arc::clone(&alive) })
     });
     server.unwrap()
 }
@@ -196,7 +182,7 @@ fn live(round: usize, alive: &Arc<()>) {
                         resume_unwind(Box::new("on purpose"))
                     })
                 });
-                running.join().map(|()| ())
+                running.join()
             });
             assert!(panics.is_err());
             drop(server);

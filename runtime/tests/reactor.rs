@@ -1,12 +1,7 @@
 //! The driver and the executor it runs on: under full load user code goes on, and however the
 //! executor sleeps, nothing is slept through.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -24,7 +19,7 @@ use ringcall::{RunConfig, ShardConfig, prelude::*};
 use support::{
     event::{Gate, background},
     server::{counters, usable_cores},
-    wait::{until, until_async, watched},
+    wait::{until, watched},
 };
 
 #[ringcall::message]
@@ -57,9 +52,7 @@ struct Service {
 }
 
 fn next(request: Request<'_, Number>) -> Result<Number, Status> {
-    Ok(Number {
-        number: u64::from(request.number) + 1,
-    })
+    Ok(Number { number: u64::from(request.number) + 1 })
 }
 
 impl Clock for Service {
@@ -99,9 +92,7 @@ impl Clock for Service {
 
     async fn wake(&self, _: &Context, _: Request<'_, Number>) -> Result<Number, Status> {
         self.gate.open();
-        Ok(Number {
-            number: self.gate.opened(),
-        })
+        Ok(Number { number: self.gate.opened() })
     }
 }
 
@@ -139,11 +130,7 @@ impl Load {
             };
             ringcall::run(load).unwrap();
         });
-        let load = Self {
-            calls,
-            is_over,
-            thread: Some(thread),
-        };
+        let load = Self { calls, is_over, thread: Some(thread) };
         load.goes_on();
         load
     }
@@ -222,7 +209,9 @@ fn park_wake() {
         let is_over = Arc::<AtomicBool>::default();
         let theirs = Arc::clone(&is_over);
         let b = thread::spawn(move || {
-            if !busy { return; }
+            if !busy {
+                return;
+            }
             let mut set = rustix::thread::CpuSet::new();
             set.set(0);
             rustix::thread::sched_setaffinity(None, &set).unwrap();
@@ -230,21 +219,35 @@ fn park_wake() {
                 std::hint::spin_loop();
             }
         });
-        let config = if std::env::var("ATONCE").is_ok() { ShardConfig::new().sleeps_at_once() } else { ShardConfig::new() };
+        let config = if std::env::var("ATONCE").is_ok() {
+            ShardConfig::new().sleeps_at_once()
+        } else {
+            ShardConfig::new()
+        };
         let server = Server::builder().cores([0]).shard(config.clone());
         let server = server.serve(ANY_PORT, |_| ClockServer::new(Service::default())).unwrap();
         let since = Instant::now();
         let mut c = Default::default();
-        RunConfig::new().core(ccore).shard(config).run(async {
-            let clock = ClockClient::connect(server.address()).await.unwrap();
-            for number in 0..cycles {
-                let reply = clock.add(&Number { number }).await.unwrap();
-                assert_eq!(reply.number, number + 1);
-                if gap > 0 { ringcall::sleep(Duration::from_micros(gap)).await; }
-            }
-            c = ringcall::counters().unwrap();
-        }).unwrap();
-        eprintln!("{cycles} cycles in {:?}: server {:?} client {c:?}", since.elapsed(), counters(&server));
+        RunConfig::new()
+            .core(ccore)
+            .shard(config)
+            .run(async {
+                let clock = ClockClient::connect(server.address()).await.unwrap();
+                for number in 0..cycles {
+                    let reply = clock.add(&Number { number }).await.unwrap();
+                    assert_eq!(reply.number, number + 1);
+                    if gap > 0 {
+                        ringcall::sleep(Duration::from_micros(gap)).await;
+                    }
+                }
+                c = ringcall::counters().unwrap();
+            })
+            .unwrap();
+        eprintln!(
+            "{cycles} cycles in {:?}: server {:?} client {c:?}",
+            since.elapsed(),
+            counters(&server)
+        );
         is_over.store(true, Relaxed);
         b.join().unwrap();
     });
@@ -258,42 +261,54 @@ fn trap_one(rounds: u64) {
     let server = server.unwrap();
     let mut c = Default::default();
     let since = Instant::now();
-    RunConfig::new().shard(config).run(async {
-        let mut callers = Vec::new();
-        for kind in 0..12 {
-            let clock = ClockClient::connect(server.address()).await.unwrap();
-            callers.push(background(async move {
-                for number in 0..rounds {
-                    let request = Number { number };
-                    let reply = match kind % 4 {
-                        0 => clock.add(&request).await,
-                        1 => clock.give_way(&request).await,
-                        2 => clock.sleep(&request).await,
-                        _ => {
-                            let meet = clock.meet(&request);
-                            let wake = async {
-                                loop {
-                                    clock.wake(&request).await.unwrap();
-                                    ringcall::yield_now().await;
-                                }
-                            };
-                            let mut meet = std::pin::pin!(meet);
-                            let mut wake = std::pin::pin!(wake);
-                            std::future::poll_fn(|cx| {
-                                if let std::task::Poll::Ready(r) = meet.as_mut().poll(cx) { return std::task::Poll::Ready(r) }
-                                let _: std::task::Poll<()> = wake.as_mut().poll(cx);
-                                std::task::Poll::Pending
-                            }).await
-                        }
-                    };
-                    assert_eq!(reply.unwrap().number, number + 1);
-                }
-            }));
-        }
-        for caller in callers { caller.await; }
-        c = ringcall::counters().unwrap();
-    }).unwrap();
-    eprintln!("{rounds} rounds in {:?}: server {:?} client {c:?}", since.elapsed(), counters(&server));
+    RunConfig::new()
+        .shard(config)
+        .run(async {
+            let mut callers = Vec::new();
+            for kind in 0..12 {
+                let clock = ClockClient::connect(server.address()).await.unwrap();
+                callers.push(background(async move {
+                    for number in 0..rounds {
+                        let request = Number { number };
+                        let reply = match kind % 4 {
+                            0 => clock.add(&request).await,
+                            1 => clock.give_way(&request).await,
+                            2 => clock.sleep(&request).await,
+                            _ => {
+                                let meet = clock.meet(&request);
+                                let wake = async {
+                                    loop {
+                                        clock.wake(&request).await.unwrap();
+                                        ringcall::yield_now().await;
+                                    }
+                                };
+                                let mut meet = std::pin::pin!(meet);
+                                let mut wake = std::pin::pin!(wake);
+                                std::future::poll_fn(|cx| {
+                                    if let std::task::Poll::Ready(r) = meet.as_mut().poll(cx) {
+                                        return std::task::Poll::Ready(r);
+                                    }
+                                    let _: std::task::Poll<()> = wake.as_mut().poll(cx);
+                                    std::task::Poll::Pending
+                                })
+                                .await
+                            }
+                        };
+                        assert_eq!(reply.unwrap().number, number + 1);
+                    }
+                }));
+            }
+            for caller in callers {
+                caller.await;
+            }
+            c = ringcall::counters().unwrap();
+        })
+        .unwrap();
+    eprintln!(
+        "{rounds} rounds in {:?}: server {:?} client {c:?}",
+        since.elapsed(),
+        counters(&server)
+    );
 }
 
 #[test]

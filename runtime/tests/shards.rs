@@ -1,12 +1,7 @@
 //! Shards: several on one port, started, stopped and started again, and what is said where they
 //! cannot start.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
@@ -31,6 +26,7 @@ use std::{
 
 use ringcall::{
     ConnectError, RunConfig, ServeError, ShardConfig, ShardError, ShardPlace, prelude::*,
+    ring::RingError,
 };
 use support::{
     event::background,
@@ -86,9 +82,7 @@ impl Drop for Waits<'_> {
 }
 
 fn next(request: Request<'_, Number>) -> Number {
-    Number {
-        number: u64::from(request.number) + 1,
-    }
+    Number { number: u64::from(request.number) + 1 }
 }
 
 impl Station for Porter {
@@ -96,11 +90,7 @@ impl Station for Porter {
         let served = self.served.get();
         self.served.set(served + 1);
         let ShardPlace { index, count, .. } = cx.shard();
-        Ok(Place {
-            index,
-            count,
-            served,
-        })
+        Ok(Place { index, count, served })
     }
 
     async fn add(&self, _: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
@@ -127,22 +117,15 @@ fn cores(shards: usize) -> Vec<usize> {
 fn serve_at(address: SocketAddr, shards: usize) -> (ServerHandle, Arc<AtomicU64>) {
     let waiting = Arc::<AtomicU64>::default();
     let theirs = Arc::clone(&waiting);
-    let server = Server::builder()
-        .cores(cores(shards))
-        .serve(address, move |shard| {
-            assert_eq!(usize::from(shard.count), shards);
-            StationServer::new(Porter {
-                served: Cell::new(0),
-                waiting: Arc::clone(&theirs),
-            })
-        });
+    let server = Server::builder().cores(cores(shards)).serve(address, move |shard| {
+        assert_eq!(usize::from(shard.count), shards);
+        StationServer::new(Porter { served: Cell::new(0), waiting: Arc::clone(&theirs) })
+    });
     (server.unwrap(), waiting)
 }
 
-const ANY_PORT: SocketAddr = SocketAddr::new(
-    std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-    0,
-);
+const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 fn serve(shards: usize) -> (ServerHandle, Arc<AtomicU64>) {
     serve_at(ANY_PORT, shards)
@@ -279,9 +262,9 @@ fn stop_under_load(shards: usize, stop: impl FnOnce(ServerHandle) + Send + 'stat
         for caller in callers {
             caller.await;
         }
-        let failed = outcomes.failed.borrow();
+        let failed = outcomes.failed.take();
         assert_eq!(failed.len(), 2 * CONNECTIONS * CALLS_OF_EACH_KIND);
-        for status in failed.iter() {
+        for status in failed {
             assert_eq!(status.code(), Code::Unavailable, "{status}");
         }
         for station in &connections {
@@ -427,18 +410,13 @@ fn a_client_of_a_stopped_server_connects_to_its_successor() {
 fn panic_where_made(shards: usize, panicking: u16) {
     // A port that others can have afterwards.
     let address = TcpListener::bind(ANY_PORT).unwrap().local_addr().unwrap();
-    let server = Server::builder()
-        .cores(cores(shards))
-        .serve(address, move |shard| {
-            if shard.index == panicking {
-                // As `panic!`, and prints nothing.
-                resume_unwind(Box::new("on purpose"));
-            }
-            StationServer::new(Porter {
-                served: Cell::new(0),
-                waiting: Arc::default(),
-            })
-        });
+    let server = Server::builder().cores(cores(shards)).serve(address, move |shard| {
+        if shard.index == panicking {
+            // As `panic!`, and prints nothing.
+            resume_unwind(Box::new("on purpose"));
+        }
+        StationServer::new(Porter { served: Cell::new(0), waiting: Arc::default() })
+    });
     match server.map(drop).unwrap_err() {
         ServeError::Panicked { index, message } => {
             assert_eq!(index, panicking);
@@ -500,10 +478,7 @@ fn a_task_that_panics_fails_its_shard_and_the_calls_on_it_alone() {
             });
             StationServer::new(Fragile {
                 panics,
-                porter: Porter {
-                    served: Cell::new(0),
-                    waiting: Arc::default(),
-                },
+                porter: Porter { served: Cell::new(0), waiting: Arc::default() },
             })
         });
         let server = server.unwrap();
@@ -566,9 +541,7 @@ fn a_panic_of_the_future_that_runs_is_that_of_run() {
 /// The error of a server that cannot start.
 #[track_caller]
 fn refusal(builder: ringcall::ServerBuilder, address: SocketAddr) -> String {
-    let server = builder.serve(address, |_| -> StationServer<Porter> {
-        panic!("no shard starts")
-    });
+    let server = builder.serve(address, |_| -> StationServer<Porter> { panic!("no shard starts") });
     server.map(drop).unwrap_err().to_string()
 }
 
@@ -623,9 +596,7 @@ fn no_core_or_too_many_are_an_error_that_says_how_many() {
 fn a_name_without_an_address_is_an_error() {
     let none: &[SocketAddr] = &[];
     let server = Server::builder().cores(cores(1));
-    let server = server.serve(none, |_| -> StationServer<Porter> {
-        panic!("no shard starts")
-    });
+    let server = server.serve(none, |_| -> StationServer<Porter> { panic!("no shard starts") });
     assert!(matches!(server, Err(ServeError::NoAddress)));
     let client = run(async { StationClient::connect(none).await.map(drop) });
     assert!(matches!(client, Err(ConnectError::NoAddress)));
@@ -686,12 +657,15 @@ fn settings_at_their_bounds_are_accepted() {
         for config in cases {
             let server = Server::builder().cores(cores(1)).shard(config.clone());
             let server = server.serve(ANY_PORT, |_| {
-                StationServer::new(Porter {
-                    served: Cell::new(0),
-                    waiting: Arc::default(),
-                })
+                StationServer::new(Porter { served: Cell::new(0), waiting: Arc::default() })
             });
-            let server = server.unwrap();
+            let server = match server {
+                Err(ServeError::Shard(ShardError::Ring(RingError::Memlock { .. }))) => {
+                    println!("not tried, as too little memory may be locked: {config:?}");
+                    continue;
+                }
+                server => server.unwrap(),
+            };
             let run = RunConfig::new().shard(config).run(async {
                 let station = StationClient::connect(server.address()).await.unwrap();
                 for number in 0..100 {
@@ -737,14 +711,8 @@ fn a_client_connects_from_an_executor_that_is_not_ours() {
             let station = StationClient::connect(server.address()).await.unwrap();
             let other = StationClient::connect(server.address()).await.unwrap();
             for number in 0..100 {
-                assert_eq!(
-                    station.add(&Number { number }).await.unwrap().number,
-                    number + 1
-                );
-                assert_eq!(
-                    other.wait(&Number { number }).await.unwrap().number,
-                    number + 1
-                );
+                assert_eq!(station.add(&Number { number }).await.unwrap().number, number + 1);
+                assert_eq!(other.wait(&Number { number }).await.unwrap().number, number + 1);
             }
         });
     });
@@ -761,10 +729,7 @@ fn child_that_cannot_start() {
     }
     let server = Server::builder().cores(cores(2));
     let server = server.serve(ANY_PORT, |_| {
-        StationServer::new(Porter {
-            served: Cell::new(0),
-            waiting: Arc::default(),
-        })
+        StationServer::new(Porter { served: Cell::new(0), waiting: Arc::default() })
     });
     match server {
         Ok(_) => println!("server: started"),

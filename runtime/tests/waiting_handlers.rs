@@ -18,7 +18,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -127,19 +126,13 @@ fn same(request: Request<'_, Load>) -> Result<Load, Status> {
 
 fn load(number: u64, len: usize) -> Load {
     let byte = |at: usize| (at as u64).wrapping_mul(number | 1).rotate_left(23) as u8;
-    Load {
-        number,
-        bytes: (0..len).map(byte).collect(),
-    }
+    Load { number, bytes: (0..len).map(byte).collect() }
 }
 
 #[track_caller]
 fn assert_is(reply: &ArchivedLoad, number: u64, len: usize) {
     assert_eq!(reply.number, number);
-    assert!(
-        reply.bytes == load(number, len).bytes,
-        "other bytes in reply to {number}"
-    );
+    assert!(reply.bytes == load(number, len).bytes, "other bytes in reply to {number}");
 }
 
 impl Desk for Clerk {
@@ -217,10 +210,7 @@ impl Desk for Clerk {
 
     async fn recall(&self, _: &Context, _: Request<'_, Unit>) -> Result<Load, Status> {
         let kept = self.kept.borrow_mut().remove(0);
-        Ok(Load {
-            number: kept.number.into(),
-            bytes: kept.bytes.to_vec(),
-        })
+        Ok(Load { number: kept.number.into(), bytes: kept.bytes.to_vec() })
     }
 
     async fn panic(&self, _: &Context, _: Request<'_, Load>) -> Result<Load, Status> {
@@ -236,9 +226,7 @@ impl Desk for Clerk {
 
     async fn block(&self, _: &Context, _: Request<'_, Unit>) -> Result<Unit, Status> {
         self.began_to_wait();
-        until("the test unblocks the shard", || {
-            self.watch.unblocked.load(Relaxed) > 0
-        });
+        until("the test unblocks the shard", || self.watch.unblocked.load(Relaxed) > 0);
         Ok(Unit)
     }
 }
@@ -258,10 +246,7 @@ impl Office {
         let watch = Arc::<Watch>::default();
         let theirs = Arc::clone(&watch);
         let server = serve(config, move || {
-            DeskServer::new(Clerk {
-                watch: Arc::clone(&theirs),
-                ..Clerk::default()
-            })
+            DeskServer::new(Clerk { watch: Arc::clone(&theirs), ..Clerk::default() })
         });
         Self { server, watch }
     }
@@ -427,9 +412,8 @@ fn a_handler_that_calls_its_own_shard_works_and_its_neighbours_are_served() {
 }
 
 /// Lengths of what is held: a few bytes, most of a small buffer, several of them, a large frame.
-const HELD_LENS: [usize; 12] = [
-    1, 16, 48, 100, 1000, 2000, 3900, 5000, 9000, 17_000, 60_000, 200_000,
-];
+const HELD_LENS: [usize; 12] =
+    [1, 16, 48, 100, 1000, 2000, 3900, 5000, 9000, 17_000, 60_000, 200_000];
 
 /// Requests are held across an await while 10,000 calls pass.
 fn hold_requests(config: ShardConfig) -> ringcall::ShardCounters {
@@ -815,17 +799,11 @@ fn callers_wait_while_the_send_buffer_is_full_and_all_complete() {
     watched(|| {
         let watch = Arc::<Watch>::default();
         let theirs = Arc::clone(&watch);
-        let small = SocketConfig::new()
-            .send_buffer_bytes(64 * 1024)
-            .receive_buffer_bytes(64 * 1024);
-        let server = one_shard()
-            .socket(small.clone())
-            .serve("127.0.0.1:0", move |_| {
-                DeskServer::new(Clerk {
-                    watch: Arc::clone(&theirs),
-                    ..Clerk::default()
-                })
-            });
+        let small =
+            SocketConfig::new().send_buffer_bytes(64 * 1024).receive_buffer_bytes(64 * 1024);
+        let server = one_shard().socket(small.clone()).serve("127.0.0.1:0", move |_| {
+            DeskServer::new(Clerk { watch: Arc::clone(&theirs), ..Clerk::default() })
+        });
         let server = server.unwrap();
         let config = ShardConfig::new().send_buffer_max(2 * LEN);
         let run = RunConfig::new().shard(config).run(async {
@@ -863,21 +841,14 @@ fn callers_wait_while_the_send_buffer_is_full_and_all_complete() {
 }
 
 /// A connection ends while its handlers wait; they go on, and read requests that came on it.
-fn end_a_connection<F: Future<Output = ()>>(
-    office: &Office,
-    calls: u64,
-    end: impl FnOnce() -> F,
-) {
+fn end_a_connection<F: Future<Output = ()>>(office: &Office, calls: u64, end: impl FnOnce() -> F) {
     run(async {
         let bystander = office.connect().await;
         end().await;
         pass_calls(&bystander, 1_000).await;
         assert_eq!(office.watch.running.load(Relaxed), calls);
         bystander.open(&Unit).await.unwrap();
-        until_async("the handlers have ended", || {
-            office.watch.running.load(Relaxed) == 0
-        })
-        .await;
+        until_async("the handlers have ended", || office.watch.running.load(Relaxed) == 0).await;
         until_async("the connection is closed", || {
             counters(&office.server).connections_closed == 1
         })

@@ -14,18 +14,8 @@ pub(crate) fn check(arguments: &[String]) -> Outcome {
     no_arguments(arguments)?;
     unsafe_audit::audit(&[])?;
     cargo(["fmt", "--all", "--check"]).run()?;
-    cargo([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ])
-    .run()?;
-    cargo(["doc", "--workspace", "--no-deps"])
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .run()
+    cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run()?;
+    cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run()
 }
 
 pub(crate) fn ci(arguments: &[String]) -> Outcome {
@@ -34,23 +24,17 @@ pub(crate) fn ci(arguments: &[String]) -> Outcome {
 }
 
 pub(crate) fn bench(arguments: &[String]) -> Outcome {
-    cargo(["run", "--release", "-p", "ringcall-perf", "--", "bench"])
-        .args(arguments)
-        .run()
+    cargo(["run", "--release", "-p", "ringcall-perf", "--", "bench"]).args(arguments).run()
 }
 
 pub(crate) fn micro(arguments: &[String]) -> Outcome {
-    cargo(["bench", "-p", "ringcall-benches", "--bench", "*", "--"])
-        .args(arguments)
-        .run()
+    cargo(["bench", "-p", "ringcall-benches", "--bench", "*", "--"]).args(arguments).run()
 }
 
 pub(crate) fn deny(arguments: &[String]) -> Outcome {
     if !cargo(["deny", "--version"]).capture()?.status.success() {
         let install = "cargo install --locked cargo-deny";
-        return Err(format!(
-            "cargo-deny is not installed; install it with `{install}`"
-        ));
+        return Err(format!("cargo-deny is not installed; install it with `{install}`"));
     }
     cargo(["deny", "check"]).args(arguments).run()
 }

@@ -24,14 +24,10 @@ pub(crate) fn flake(arguments: &[String]) -> Outcome {
     let mut passed = 0;
     for run in 1..=runs {
         if progress {
-            eprint!(
-                "\rrun {run} of {runs}{}",
-                if run == runs { "\n" } else { "" }
-            );
+            eprint!("\rrun {run} of {runs}{}", if run == runs { "\n" } else { "" });
         }
-        passed = selection
-            .run_once()
-            .map_err(|message| format!("run {run} of {runs}: {message}"))?;
+        passed =
+            selection.run_once().map_err(|message| format!("run {run} of {runs}: {message}"))?;
         if passed == 0 {
             return Err(format!("no test file and no test is called `{name}`"));
         }
@@ -71,10 +67,7 @@ impl<'a> Selection<'a> {
             test.with_extension("rs").is_file() || test.join("main.rs").is_file()
         };
         let folders = std::fs::read_dir(root).into_iter().flatten().flatten();
-        if folders
-            .map(|folder| folder.path())
-            .any(|folder| is_file(&folder))
-        {
+        if folders.map(|folder| folder.path()).any(|folder| is_file(&folder)) {
             Self::File(name)
         } else {
             Self::Filter(name)
@@ -111,12 +104,8 @@ impl<'a> Selection<'a> {
 
 /// Sums the passed tests of each test binary's last line, `test result: ok. 3 passed; 0 failed; ...`.
 fn tests_passed(printed: &str) -> u64 {
-    let results = printed
-        .lines()
-        .filter_map(|line| line.strip_prefix("test result: ok. "));
-    results
-        .filter_map(|line| line.split(' ').next()?.parse::<u64>().ok())
-        .sum()
+    let results = printed.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
+    results.filter_map(|line| line.split(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -124,10 +113,7 @@ mod tests {
     use super::*;
 
     fn strings(arguments: &[&str]) -> Vec<String> {
-        arguments
-            .iter()
-            .map(|argument| (*argument).to_owned())
-            .collect()
+        arguments.iter().map(|argument| (*argument).to_owned()).collect()
     }
 
     #[test]
@@ -138,28 +124,17 @@ mod tests {
 
     #[test]
     fn arguments_that_make_no_sense_are_refused() {
-        for arguments in [
-            &[][..],
-            &[""],
-            &["-p"],
-            &["drain", "0"],
-            &["drain", "often"],
-            &["a", "1", "b"],
-        ] {
+        for arguments in
+            [&[][..], &[""], &["-p"], &["drain", "0"], &["drain", "often"], &["a", "1", "b"]]
+        {
             assert!(parse(&strings(arguments)).is_err(), "{arguments:?}");
         }
     }
 
     #[test]
     fn a_name_that_is_a_test_file_stands_for_the_file() {
-        assert_eq!(
-            Selection::find(root(), "clippy_bans"),
-            Selection::File("clippy_bans")
-        );
-        assert_eq!(
-            Selection::find(root(), "tests_passed"),
-            Selection::Filter("tests_passed")
-        );
+        assert_eq!(Selection::find(root(), "clippy_bans"), Selection::File("clippy_bans"));
+        assert_eq!(Selection::find(root(), "tests_passed"), Selection::Filter("tests_passed"));
     }
 
     #[test]

@@ -60,11 +60,7 @@ fn refuse(message: &str) -> ExitCode {
 /// The help: one line per command.
 fn help() -> String {
     let usage = |command: &Command| format!("{} {}", command.name, command.arguments);
-    let width = COMMANDS
-        .iter()
-        .map(|command| usage(command).len())
-        .max()
-        .unwrap_or(0);
+    let width = COMMANDS.iter().map(|command| usage(command).len()).max().unwrap_or(0);
     let mut text = String::from("Usage: cargo xtask COMMAND\n\n");
     for command in COMMANDS {
         text.push_str(&format!("  {:width$}  {}\n", usage(command), command.help));
@@ -131,10 +127,7 @@ mod tests {
     fn the_help_has_one_line_for_each_command() {
         let help = help();
         for command in COMMANDS {
-            let lines = help
-                .lines()
-                .filter(|line| line.contains(command.help))
-                .count();
+            let lines = help.lines().filter(|line| line.contains(command.help)).count();
             assert_eq!(lines, 1, "{}", command.name);
         }
     }

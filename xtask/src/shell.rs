@@ -50,11 +50,7 @@ impl Step {
     pub(crate) fn run(mut self) -> Outcome {
         eprintln!("$ {self}");
         let status = self.0.status().map_err(|error| self.not_started(&error))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(format!("`{self}` failed ({status})"))
-        }
+        if status.success() { Ok(()) } else { Err(format!("`{self}` failed ({status})")) }
     }
 
     /// Runs the step with no input and keeps what it prints, whatever its exit code.
@@ -98,21 +94,13 @@ mod tests {
     #[test]
     fn a_step_is_shown_as_it_would_be_typed() {
         let step = cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
-        assert_eq!(
-            step.to_string(),
-            "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps"
-        );
+        assert_eq!(step.to_string(), "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
         assert_eq!(script(".ci/run").to_string(), ".ci/run");
     }
 
     #[test]
     fn a_program_that_is_missing_is_an_error_that_names_it() {
-        let error = script("no-such-program")
-            .run()
-            .expect_err("it does not exist");
-        assert!(
-            error.starts_with("`no-such-program` could not be started"),
-            "{error}"
-        );
+        let error = script("no-such-program").run().expect_err("it does not exist");
+        assert!(error.starts_with("`no-such-program` could not be started"), "{error}");
     }
 }

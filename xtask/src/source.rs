@@ -20,10 +20,7 @@ enum Kind {
 impl Source {
     /// Reads a file's text.
     pub(crate) fn parse(text: &str) -> Self {
-        let mut source = Self {
-            code: String::with_capacity(text.len()),
-            comments: Vec::new(),
-        };
+        let mut source = Self { code: String::with_capacity(text.len()), comments: Vec::new() };
         source.comments.push(String::new());
         let mut rest = text;
         while !rest.is_empty() {
@@ -55,9 +52,7 @@ pub(crate) fn is_word(character: char) -> bool {
 
 /// The kind and the length in bytes of the token that a text begins with; it has one.
 fn first_token(text: &str) -> (Kind, usize) {
-    let word = text
-        .find(|character| !is_word(character))
-        .unwrap_or(text.len());
+    let word = text.find(|character| !is_word(character)).unwrap_or(text.len());
     if text.starts_with("//") {
         (Kind::Comment, text.find('\n').unwrap_or(text.len()))
     } else if text.starts_with("/*") {
@@ -72,10 +67,7 @@ fn first_token(text: &str) -> (Kind, usize) {
             None => (Kind::Code, word),
         }
     } else {
-        (
-            Kind::Code,
-            word.max(text.chars().next().map_or(1, char::len_utf8)),
-        )
+        (Kind::Code, word.max(text.chars().next().map_or(1, char::len_utf8)))
     }
 }
 
@@ -129,10 +121,7 @@ fn raw_string(text: &str) -> Option<usize> {
     let hashes = text.len() - text.trim_start_matches('#').len();
     let body = text[hashes..].strip_prefix('"')?;
     let end = format!("\"{}", &text[..hashes]);
-    Some(
-        body.find(&end)
-            .map_or(text.len(), |at| hashes + 1 + at + end.len()),
-    )
+    Some(body.find(&end).map_or(text.len(), |at| hashes + 1 + at + end.len()))
 }
 
 #[cfg(test)]
@@ -146,23 +135,14 @@ mod tests {
 
     #[test]
     fn comments_are_not_code() {
-        assert_eq!(
-            code("a // b\nc /* d /* e */ f */ g\n/// h\n//! i\nj"),
-            "a c g j"
-        );
-        assert_eq!(
-            Source::parse("a // b\nc /* d\ne */ f").comments,
-            ["// b", "/* d", "e */"]
-        );
+        assert_eq!(code("a // b\nc /* d /* e */ f */ g\n/// h\n//! i\nj"), "a c g j");
+        assert_eq!(Source::parse("a // b\nc /* d\ne */ f").comments, ["// b", "/* d", "e */"]);
     }
 
     #[test]
     fn strings_are_not_code() {
         assert_eq!(code(r#"a "b \" // c" d"#), "a d");
-        assert_eq!(
-            code("a r\"b\\\" c br##\"d\"# e\"## f c\"g\" h"),
-            "a c f c h"
-        );
+        assert_eq!(code("a r\"b\\\" c br##\"d\"# e\"## f c\"g\" h"), "a c f c h");
         assert_eq!(code("r#type r #x"), "r#type r #x");
         assert_eq!(code("bar\"x\" y"), "bar y");
     }
@@ -170,14 +150,8 @@ mod tests {
     #[test]
     fn a_quote_is_told_from_a_lifetime() {
         assert_eq!(code(r#"'"' a '\'' b '\u{1F600}' c b'/' d"#), "a b c b d");
-        assert_eq!(
-            code("fn f<'a>(x: &'a str) { '\"' }"),
-            "fn f<'a>(x: &'a str) { }"
-        );
-        assert_eq!(
-            code("'outer: loop { break 'outer }"),
-            "'outer: loop { break 'outer }"
-        );
+        assert_eq!(code("fn f<'a>(x: &'a str) { '\"' }"), "fn f<'a>(x: &'a str) { }");
+        assert_eq!(code("'outer: loop { break 'outer }"), "'outer: loop { break 'outer }");
     }
 
     #[test]

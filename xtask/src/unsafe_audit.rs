@@ -35,11 +35,7 @@ pub(crate) fn audit(arguments: &[String]) -> Outcome {
         println!("unsafe: {} files keep the rules", files.len());
         return Ok(());
     }
-    Err(format!(
-        "{} places break the rules\n{}",
-        findings.len(),
-        findings.join("\n")
-    ))
+    Err(format!("{} places break the rules\n{}", findings.len(), findings.join("\n")))
 }
 
 /// Finds the Rust files below a folder, leaving out what is built or hidden.
@@ -47,9 +43,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Outcome {
     for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, &error))? {
         let entry = entry.map_err(|error| unreadable(folder, &error))?;
         let path = entry.path();
-        let kind = entry
-            .file_type()
-            .map_err(|error| unreadable(&path, &error))?;
+        let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
         let name = entry.file_name();
         if kind.is_dir() {
             if name != "target" && !name.as_encoded_bytes().starts_with(b".") {
@@ -79,9 +73,7 @@ fn audit_file(path: &Path, text: &str) -> Vec<String> {
         } else if !declares(after) {
             let from = line.saturating_sub(COMMENT_DISTANCE_MAX);
             if !explained[from..=line].contains(&true) {
-                findings.push(format!(
-                    "{at}: `unsafe` without a `// SAFETY:` comment above it"
-                ));
+                findings.push(format!("{at}: `unsafe` without a `// SAFETY:` comment above it"));
             }
         }
     }
@@ -102,11 +94,9 @@ fn unsafe_places(code: &str) -> impl Iterator<Item = (usize, &str)> {
 fn declares(after: &str) -> bool {
     let after = after.trim_start();
     let after = after.strip_prefix("extern").map_or(after, str::trim_start);
-    ["fn", "trait"].iter().any(|keyword| {
-        after
-            .strip_prefix(keyword)
-            .is_some_and(|rest| !rest.starts_with(is_word))
-    })
+    ["fn", "trait"]
+        .iter()
+        .any(|keyword| after.strip_prefix(keyword).is_some_and(|rest| !rest.starts_with(is_word)))
 }
 
 /// For each line, whether a `SAFETY:` comment stands on it, or one that began above goes on.
@@ -134,11 +124,7 @@ mod tests {
     #[test]
     fn unsafe_code_outside_its_places_is_found() {
         let text = "fn f() {\n    // SAFETY: fine\n    unsafe { g() }\n}\n";
-        for path in [
-            "runtime/src/shard.rs",
-            "runtime/src/ring_stats.rs",
-            "codec/src/lib.rs",
-        ] {
+        for path in ["runtime/src/shard.rs", "runtime/src/ring_stats.rs", "codec/src/lib.rs"] {
             let found = audit_file(Path::new(path), text);
             assert_eq!(found.len(), 1, "{path}");
             assert!(found[0].starts_with(&format!("  {path}:3: ")), "{found:?}");
@@ -150,17 +136,8 @@ mod tests {
 
     #[test]
     fn a_declaration_outside_its_places_is_found_too() {
-        assert_eq!(
-            findings(
-                "perf/src/main.rs",
-                "unsafe fn f() {}\nunsafe impl T for X {}"
-            ),
-            2
-        );
-        assert_eq!(
-            findings("macros/src/lib.rs", "quote! { unsafe { f() } }"),
-            1
-        );
+        assert_eq!(findings("perf/src/main.rs", "unsafe fn f() {}\nunsafe impl T for X {}"), 2);
+        assert_eq!(findings("macros/src/lib.rs", "quote! { unsafe { f() } }"), 1);
     }
 
     #[test]
@@ -174,24 +151,9 @@ mod tests {
     #[test]
     fn a_block_without_a_comment_is_found() {
         assert_eq!(findings(RING, "fn f() {\n    unsafe { g() }\n}\n"), 1);
-        assert_eq!(
-            findings(RING, "// It is safe.\nfn f() { unsafe { g() } }\n"),
-            1
-        );
-        assert_eq!(
-            findings(
-                RING,
-                "fn f() {\n    unsafe { g() }\n    // SAFETY: late\n}\n"
-            ),
-            1
-        );
-        assert_eq!(
-            findings(
-                RING,
-                "const A: &str = \"SAFETY: no comment\";\nunsafe { g() }"
-            ),
-            1
-        );
+        assert_eq!(findings(RING, "// It is safe.\nfn f() { unsafe { g() } }\n"), 1);
+        assert_eq!(findings(RING, "fn f() {\n    unsafe { g() }\n    // SAFETY: late\n}\n"), 1);
+        assert_eq!(findings(RING, "const A: &str = \"SAFETY: no comment\";\nunsafe { g() }"), 1);
     }
 
     #[test]
@@ -206,45 +168,25 @@ mod tests {
     #[test]
     fn a_long_comment_counts_from_its_end() {
         let list = "// - the caller keeps this true\n".repeat(20);
-        assert_eq!(
-            findings(RING, &format!("// SAFETY:\n{list}unsafe {{ g() }}")),
-            0
-        );
-        assert_eq!(
-            findings(RING, &format!("// SAFETY:\n{list}\n{list}unsafe {{ g() }}")),
-            1
-        );
+        assert_eq!(findings(RING, &format!("// SAFETY:\n{list}unsafe {{ g() }}")), 0);
+        assert_eq!(findings(RING, &format!("// SAFETY:\n{list}\n{list}unsafe {{ g() }}")), 1);
     }
 
     #[test]
     fn implementations_attributes_and_foreign_blocks_need_a_comment() {
-        for item in [
-            "unsafe impl Send for X {}",
-            "#[unsafe(no_mangle)]",
-            "unsafe extern \"C\" {}",
-        ] {
+        for item in ["unsafe impl Send for X {}", "#[unsafe(no_mangle)]", "unsafe extern \"C\" {}"]
+        {
             assert_eq!(findings(RING, item), 1, "{item}");
-            assert_eq!(
-                findings(RING, &format!("// SAFETY: x\n{item}")),
-                0,
-                "{item}"
-            );
+            assert_eq!(findings(RING, &format!("// SAFETY: x\n{item}")), 0, "{item}");
         }
     }
 
     #[test]
     fn declarations_leave_the_explaining_to_their_users() {
-        for item in [
-            "unsafe fn f() {}",
-            "unsafe trait T {}",
-            "unsafe extern \"C\" fn f() {}",
-        ] {
+        for item in ["unsafe fn f() {}", "unsafe trait T {}", "unsafe extern \"C\" fn f() {}"] {
             assert_eq!(findings(RING, item), 0, "{item}");
         }
-        assert_eq!(
-            findings(RING, "struct V { drop: unsafe\n    fn(*mut u8) }"),
-            0
-        );
+        assert_eq!(findings(RING, "struct V { drop: unsafe\n    fn(*mut u8) }"), 0);
         assert_eq!(findings(RING, "unsafe fnord!()"), 1);
     }
 }

@@ -7,9 +7,7 @@ use std::path::Path;
 fn bans(path: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let text = std::fs::read_to_string(root.join(path)).expect("the file exists");
-    let bans = text
-        .lines()
-        .filter(|line| line.trim_start().starts_with("{ path = "));
+    let bans = text.lines().filter(|line| line.trim_start().starts_with("{ path = "));
     bans.map(|line| line.trim().to_owned()).collect()
 }
 

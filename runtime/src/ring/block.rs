@@ -35,13 +35,7 @@ impl Block {
     pub(super) fn owned(memory: Memory) -> Rc<Self> {
         let (start, len) = (memory.start(), memory.len());
         let home = Cell::new(None);
-        Rc::new(Self {
-            start,
-            len,
-            memory: Some(memory),
-            home,
-            is_in_pool: false,
-        })
+        Rc::new(Self { start, len, memory: Some(memory), home, is_in_pool: false })
     }
 
     /// A block of a pool's memory.
@@ -51,13 +45,7 @@ impl Block {
     /// The `len` bytes from `start` on are initialised, and stay mapped for as long as the block
     /// has the pool as its home or the pool has the block.
     pub(super) unsafe fn of_pool(start: NonNull<u8>, len: usize) -> Rc<Self> {
-        Rc::new(Self {
-            start,
-            len,
-            memory: None,
-            home: Cell::new(None),
-            is_in_pool: true,
-        })
+        Rc::new(Self { start, len, memory: None, home: Cell::new(None), is_in_pool: true })
     }
 
     /// The first byte.
@@ -127,9 +115,7 @@ impl Deref for SharedBuffer {
 impl Clone for SharedBuffer {
     #[inline]
     fn clone(&self) -> Self {
-        Self {
-            block: Rc::clone(&self.block),
-        }
+        Self { block: Rc::clone(&self.block) }
     }
 }
 

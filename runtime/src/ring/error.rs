@@ -172,22 +172,13 @@ mod tests {
     #[test]
     fn each_refusal_names_its_cure() {
         let forbidden = message(Step::Setup, Errno::PERM);
-        assert!(
-            forbidden.contains("sysctl -w kernel.io_uring_disabled=0"),
-            "{forbidden}"
-        );
+        assert!(forbidden.contains("sysctl -w kernel.io_uring_disabled=0"), "{forbidden}");
         assert!(forbidden.contains("seccomp"), "{forbidden}");
         let missing = message(Step::Setup, Errno::NOSYS);
-        assert!(
-            missing.contains("no io_uring") && missing.contains("6.1"),
-            "{missing}"
-        );
+        assert!(missing.contains("no io_uring") && missing.contains("6.1"), "{missing}");
         let memlock = message(Step::Setup, Errno::NOMEM);
         assert!(memlock.contains("RLIMIT_MEMLOCK"), "{memlock}");
-        assert!(
-            memlock.contains("ulimit -l") && memlock.contains("LimitMEMLOCK="),
-            "{memlock}"
-        );
+        assert!(memlock.contains("ulimit -l") && memlock.contains("LimitMEMLOCK="), "{memlock}");
         let old = message(Step::Setup, Errno::INVAL);
         assert!(old.contains("6.1"), "{old}");
         let older = message(Step::Pool, Errno::INVAL);
@@ -199,13 +190,7 @@ mod tests {
     #[test]
     fn an_unforeseen_refusal_keeps_the_kernels_words() {
         let error = RingError::of(Step::Bell, Errno::BUSY.into(), &RingConfig::default());
-        assert!(matches!(
-            error,
-            RingError::Refused {
-                step: Step::Bell,
-                ..
-            }
-        ));
+        assert!(matches!(error, RingError::Refused { step: Step::Bell, .. }));
         assert!(std::error::Error::source(&error).is_some());
     }
 }

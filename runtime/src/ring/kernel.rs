@@ -51,13 +51,7 @@ impl Kernel {
         // SAFETY: the status is kept beside the ring, and dropped before it.
         let completions = unsafe { queue.status() };
         drop(queue);
-        Ok(Self {
-            submitter,
-            completions,
-            ring,
-            enters: 0,
-            cq_overflows: 0,
-        })
+        Ok(Self { submitter, completions, ring, enters: 0, cq_overflows: 0 })
     }
 
     /// Lets receives take buffers from a pool.
@@ -191,10 +185,7 @@ impl Kernel {
             self.enters += 1;
             // SAFETY: no argument is passed; the type gives the size of the signal mask that
             // there is not. The entries were vouched for when they were pushed.
-            let entered = unsafe {
-                self.submitter
-                    .enter::<u64>(to_submit, 0, flags.bits(), None)
-            };
+            let entered = unsafe { self.submitter.enter::<u64>(to_submit, 0, flags.bits(), None) };
             return match entered {
                 Ok(submitted) => Ok(submitted as u32),
                 Err(error) => match Errno::from_io_error(&error) {

@@ -28,30 +28,19 @@ impl Chunk {
     #[inline]
     pub fn of_pool(filled: Filled) -> Self {
         let (buffer, len) = filled.into_parts();
-        Self {
-            buffer,
-            len: len as usize,
-            is_copy: false,
-        }
+        Self { buffer, len: len as usize, is_copy: false }
     }
 
     /// The first `len` bytes of a buffer of one's own; as many as it has.
     #[inline]
     pub fn of_owned(buffer: SharedBuffer, len: usize) -> Self {
-        Self {
-            len: len.min(buffer.len()),
-            buffer,
-            is_copy: false,
-        }
+        Self { len: len.min(buffer.len()), buffer, is_copy: false }
     }
 
     /// As [`of_owned`](Self::of_owned), of bytes that were received elsewhere and copied.
     #[inline]
     pub fn of_copy(buffer: SharedBuffer, len: usize) -> Self {
-        Self {
-            is_copy: true,
-            ..Self::of_owned(buffer, len)
-        }
+        Self { is_copy: true, ..Self::of_owned(buffer, len) }
     }
 
     /// Whether the bytes were received elsewhere and copied.
@@ -93,10 +82,7 @@ impl Lease {
         let end = range.end.min(chunk.len).min(u32::MAX as usize);
         let start = range.start.min(end);
         let range = start as u64 | ((end - start) as u64) << 32;
-        Self {
-            buffer: chunk.buffer.clone(),
-            range,
-        }
+        Self { buffer: chunk.buffer.clone(), range }
     }
 
     /// Whether the bytes are in a buffer of the pool, which then lacks it.
@@ -165,10 +151,7 @@ impl<T: Message> Deref for View<T> {
 impl<T: Message> Clone for View<T> {
     #[inline]
     fn clone(&self) -> Self {
-        Self {
-            lease: self.lease.clone(),
-            archived: self.archived,
-        }
+        Self { lease: self.lease.clone(), archived: self.archived }
     }
 }
 

@@ -43,11 +43,7 @@ impl Memory {
         let start =
             unsafe { mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags)? };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self {
-            start,
-            len,
-            origin: Origin::Mapped,
-        })
+        Ok(Self { start, len, origin: Origin::Mapped })
     }
 
     /// As [`map`](Self::map), with the smallest pages there are: a byte in the mapping then costs
@@ -79,11 +75,7 @@ impl Memory {
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self {
-            start,
-            len,
-            origin: Origin::Heap(layout),
-        })
+        Ok(Self { start, len, origin: Origin::Heap(layout) })
     }
 
     #[inline]

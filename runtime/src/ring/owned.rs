@@ -75,8 +75,7 @@ impl OwnedPool {
                 let kept = self.classes.borrow_mut()[class].pop();
                 match kept {
                     Some(block) => {
-                        self.retained_bytes
-                            .set(self.retained_bytes.get() - block.len());
+                        self.retained_bytes.set(self.retained_bytes.get() - block.len());
                         block
                     }
                     None => new_block(CLASS_LEN_MIN << class)?,
@@ -84,17 +83,12 @@ impl OwnedPool {
             }
             None => new_block(len)?,
         };
-        self.outstanding_bytes
-            .set(self.outstanding_bytes.get() + block.len());
+        self.outstanding_bytes.set(self.outstanding_bytes.get() + block.len());
         block.set_home(Home::Class(Rc::clone(self), class_of(len)));
         // SAFETY: the memory is initialised. The one who could write it is the `OwnedBuffer`, the
         // block's only holder until it gives up writing with `share`.
         let buffer = unsafe { SharedBuffer::new(Rc::clone(&block)) };
-        Ok(OwnedBuffer {
-            start: block.start(),
-            len: block.len(),
-            buffer,
-        })
+        Ok(OwnedBuffer { start: block.start(), len: block.len(), buffer })
     }
 
     /// Capacity of all buffers that are in use, in bytes.
@@ -112,8 +106,7 @@ impl OwnedPool {
     /// Keeps a block that nobody uses any more, or frees it.
     pub(super) fn put_back(&self, class: Option<usize>, block: Rc<Block>) {
         let capacity = block.len();
-        self.outstanding_bytes
-            .set(self.outstanding_bytes.get() - capacity);
+        self.outstanding_bytes.set(self.outstanding_bytes.get() - capacity);
         let retained = self.retained_bytes.get() + capacity;
         if let Some(class) = class
             && retained <= self.retained_bytes_max
@@ -191,18 +184,12 @@ impl DerefMut for OwnedBuffer {
 
 impl fmt::Debug for OwnedBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedBuffer")
-            .field("capacity", &self.len)
-            .finish()
+        f.debug_struct("OwnedBuffer").field("capacity", &self.len).finish()
     }
 }
 
 /// A block with `len` bytes of memory of its own.
 fn new_block(len: usize) -> io::Result<Rc<Block>> {
-    let memory = if len >= MAPPED_LEN_MIN {
-        Memory::map_sparse(len)?
-    } else {
-        Memory::heap(len)?
-    };
+    let memory = if len >= MAPPED_LEN_MIN { Memory::map_sparse(len)? } else { Memory::heap(len)? };
     Ok(Block::owned(memory))
 }

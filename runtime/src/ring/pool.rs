@@ -71,10 +71,7 @@ impl Pool {
     }
 
     /// Number of buffers.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a pool has at least one buffer"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a pool has at least one buffer")]
     #[inline]
     pub fn len(&self) -> usize {
         usize::from(self.len)
@@ -88,9 +85,7 @@ impl Pool {
 
     /// Whether an address lies in one of the buffers.
     pub fn contains(&self, address: *const u8) -> bool {
-        let offset = address
-            .addr()
-            .wrapping_sub(self.data.start().as_ptr().addr());
+        let offset = address.addr().wrapping_sub(self.data.start().as_ptr().addr());
         offset < self.data.len()
     }
 
@@ -104,10 +99,7 @@ impl Pool {
         // SAFETY: the kernel has completed its writing with the completion that names the buffer,
         // and writes it again only after `give`, which follows the block's going home.
         let buffer = unsafe { SharedBuffer::new(block) };
-        Some(Filled {
-            buffer,
-            len: len.min(self.buffer_len),
-        })
+        Some(Filled { buffer, len: len.min(self.buffer_len) })
     }
 
     /// Takes a buffer back that nobody reads any more, and gives it to the kernel.
@@ -147,11 +139,7 @@ impl Pool {
     fn buffer(&self, bid: u16) -> NonNull<u8> {
         debug_assert!(bid < self.len);
         // SAFETY: callers have a bid less than `len`, so the buffer lies in the mapping.
-        unsafe {
-            self.data
-                .start()
-                .add(usize::from(bid) * self.buffer_len as usize)
-        }
+        unsafe { self.data.start().add(usize::from(bid) * self.buffer_len as usize) }
     }
 }
 
