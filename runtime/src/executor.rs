@@ -5,20 +5,21 @@
 //! descriptor to be readable.
 
 use std::{
+    any::Any,
     future::{Future, poll_fn},
     io,
     os::fd::AsRawFd,
     panic,
+    sync::mpsc::{RecvTimeoutError, channel, sync_channel},
     task::{Context, Poll},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use crate::{shard::ShardError, tasks};
 
-use glommio::{
-    BuilderErrorKind, ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement,
-};
-use rustix::thread::{CpuSet, sched_getaffinity};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// How an executor is started.
 #[derive(Clone, Debug)]
@@ -36,6 +37,9 @@ pub(crate) struct ExecutorConfig {
 /// Memory that a process must be allowed to lock before glommio starts, in bytes.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 
+/// Time after which an executor that has not begun with its future is woken.
+const KNOCK_AFTER: Duration = Duration::from_millis(5);
+
 /// How an executor ended that gave no output.
 #[derive(Debug)]
 pub(crate) enum ExecutorEnd {
@@ -46,7 +50,7 @@ pub(crate) enum ExecutorEnd {
 }
 
 /// A running executor.
-pub(crate) struct ExecutorThread<T: Send + 'static>(ExecutorJoinHandle<T>);
+pub(crate) struct ExecutorThread<T>(JoinHandle<io::Result<T>>);
 
 /// Checks what the executor needs of the process before anything is started.
 pub(crate) fn check_limits() -> Result<(), ShardError> {
@@ -89,13 +93,10 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let handle = builder(config)
-        .spawn(move || async move {
-            let _kept = tasks::Kept::begin();
-            make().await
-        })
-        .map_err(io_error)?;
-    Ok(ExecutorThread(handle))
+    let config = config.clone();
+    let thread = thread::Builder::new().name(config.name.clone());
+    let thread = thread.spawn(move || run_to_end(builder(&config).make().map_err(io_error)?, make));
+    thread.map(ExecutorThread)
 }
 
 /// Runs an executor on this thread until the future that `make` gives is done. The thread is
@@ -104,25 +105,61 @@ pub(crate) fn run<T, F: Future<Output = T>>(
     config: &ExecutorConfig,
     make: impl FnOnce() -> F,
 ) -> io::Result<T> {
-    let affinity = rustix::thread::sched_getaffinity(None)?;
-    let executor = builder(config).make().map_err(io_error)?;
+    let affinity = sched_getaffinity(None)?;
+    let executor = builder(config).make().map_err(io_error);
+    let output = executor.and_then(|executor| run_to_end(executor, make));
+    sched_setaffinity(None, &affinity)?;
+    output
+}
+
+/// Runs an executor until the future that `make` gives is done.
+///
+/// It can sleep with its first task runnable, as it can later (see `heartbeat.rs`), and no
+/// heartbeat is there before that task makes one. So until then another thread wakes it.
+fn run_to_end<T, F: Future<Output = T>>(
+    executor: LocalExecutor,
+    make: impl FnOnce() -> F,
+) -> io::Result<T> {
+    let (send_waker, wakers) = sync_channel(1);
+    // Polled here for the first time; it is there to be woken and does nothing.
+    let woken = executor.spawn(poll_fn(move |cx| {
+        // Later wakers find the channel closed.
+        let _ = send_waker.try_send(cx.waker().clone());
+        Poll::<()>::Pending
+    }));
+    let (begun, has_begun) = channel::<()>();
+    let knocker = thread::Builder::new().name("ringcall-starts".to_owned()).spawn(move || {
+        let Ok(waker) = wakers.recv() else { return };
+        while has_begun.recv_timeout(KNOCK_AFTER) == Err(RecvTimeoutError::Timeout) {
+            waker.wake_by_ref();
+        }
+    })?;
     let kept = tasks::Kept::begin();
-    let output = executor.run(async move { make().await });
-    drop((kept, executor));
-    rustix::thread::sched_setaffinity(None, &affinity)?;
+    let output = executor.run(async move {
+        drop(begun);
+        make().await
+    });
+    // It has ended when its channel was closed, and does not panic.
+    let _ = knocker.join();
+    drop((woken, kept, executor));
     Ok(output)
 }
 
-impl<T: Send + 'static> ExecutorThread<T> {
+impl<T> ExecutorThread<T> {
     /// Waits for the executor to end.
     pub(crate) fn join(self) -> Result<T, ExecutorEnd> {
-        self.0.join().map_err(|error| match error {
-            GlommioError::BuilderError(BuilderErrorKind::ThreadPanic(message)) => {
-                ExecutorEnd::Panicked(message)
-            }
-            error => ExecutorEnd::Failed(error.into()),
-        })
+        match self.0.join() {
+            Ok(output) => output.map_err(ExecutorEnd::Failed),
+            Err(panic) => Err(ExecutorEnd::Panicked(text_of(&*panic))),
+        }
     }
+}
+
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no text".to_owned())
 }
 
 /// Number of the executor that this thread runs now; none outside of one.

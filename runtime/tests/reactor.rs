@@ -6,7 +6,9 @@
 mod support;
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -19,7 +21,7 @@ use ringcall::{RunConfig, ShardConfig, prelude::*};
 use support::{
     event::{Gate, background},
     server::{counters, usable_cores},
-    wait::{until, watched},
+    wait::{until, watched, watched_for},
 };
 
 #[ringcall::message]
@@ -40,15 +42,17 @@ pub trait Clock {
     async fn give_way(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status>;
     /// Adds one, after it slept.
     async fn sleep(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status>;
-    /// Adds one, after it was woken by another call.
+    /// Adds one, after it was woken by `wake` with the same number, or a higher one.
     async fn meet(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status>;
-    /// Wakes those who wait to meet, and says how often that was done.
+    /// Adds one, and wakes those who wait to meet.
     async fn wake(&self, cx: &Context, request: Request<'_, Number>) -> Result<Number, Status>;
 }
 
 #[derive(Default)]
 struct Service {
     gate: Gate,
+    /// The number that `wake` was called with, plus one.
+    woken: Cell<u64>,
 }
 
 fn next(request: Request<'_, Number>) -> Result<Number, Status> {
@@ -86,13 +90,16 @@ impl Clock for Service {
     }
 
     async fn meet(&self, _: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
-        self.gate.wait().await;
+        while self.woken.get() <= request.number.into() {
+            self.gate.wait().await;
+        }
         next(request)
     }
 
-    async fn wake(&self, _: &Context, _: Request<'_, Number>) -> Result<Number, Status> {
+    async fn wake(&self, _: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
+        self.woken.set(u64::from(request.number) + 1);
         self.gate.open();
-        Ok(Number { number: self.gate.opened() })
+        next(request)
     }
 }
 
@@ -198,121 +205,205 @@ fn a_shard_at_full_load_runs_the_sleeps_of_a_task() {
     });
 }
 
-/// Ping-pong.
 #[test]
-fn park_wake() {
-    let cycles: u64 = std::env::var("CYCLES").map_or(100_000, |v| v.parse().unwrap());
-    let busy: bool = std::env::var("BUSY").is_ok();
-    let gap: u64 = std::env::var("GAP").map_or(0, |v| v.parse().unwrap());
-    let ccore: usize = std::env::var("CCORE").map_or(0, |v| v.parse().unwrap());
-    watched(move || {
-        let is_over = Arc::<AtomicBool>::default();
-        let theirs = Arc::clone(&is_over);
-        let b = thread::spawn(move || {
-            if !busy {
-                return;
-            }
-            let mut set = rustix::thread::CpuSet::new();
-            set.set(0);
-            rustix::thread::sched_setaffinity(None, &set).unwrap();
-            while !theirs.load(Relaxed) {
-                std::hint::spin_loop();
-            }
-        });
-        let config = if std::env::var("ATONCE").is_ok() {
-            ShardConfig::new().sleeps_at_once()
-        } else {
-            ShardConfig::new()
-        };
-        let server = Server::builder().cores([0]).shard(config.clone());
-        let server = server.serve(ANY_PORT, |_| ClockServer::new(Service::default())).unwrap();
-        let since = Instant::now();
-        let mut c = Default::default();
-        RunConfig::new()
-            .core(ccore)
-            .shard(config)
-            .run(async {
-                let clock = ClockClient::connect(server.address()).await.unwrap();
-                for number in 0..cycles {
-                    let reply = clock.add(&Number { number }).await.unwrap();
-                    assert_eq!(reply.number, number + 1);
-                    if gap > 0 {
-                        ringcall::sleep(Duration::from_micros(gap)).await;
-                    }
+fn a_client_at_full_load_runs_the_sleeps_of_its_tasks() {
+    watched(|| {
+        let server = Server::builder().cores([usable_cores()[0]]);
+        let server = server.serve(ANY_PORT, |_| ClockServer::new(Service::default()));
+        let server = server.unwrap();
+        let run = ringcall::run(async {
+            let naps = background(async {
+                for _ in 0..50 {
+                    ringcall::sleep(Duration::from_millis(1)).await;
                 }
-                c = ringcall::counters().unwrap();
-            })
-            .unwrap();
-        eprintln!(
-            "{cycles} cycles in {:?}: server {:?} client {c:?}",
-            since.elapsed(),
-            counters(&server)
-        );
-        is_over.store(true, Relaxed);
-        b.join().unwrap();
-    });
-}
-
-/// Calls of a kind, many at a time, on shards whose executor is made to park with runnable tasks.
-fn trap_one(rounds: u64) {
-    let config = ShardConfig::new().preempt_timer(Duration::from_micros(50));
-    let server = Server::builder().cores([usable_cores()[0]]).shard(config.clone());
-    let server = server.serve(ANY_PORT, |_| ClockServer::new(Service::default()));
-    let server = server.unwrap();
-    let mut c = Default::default();
-    let since = Instant::now();
-    RunConfig::new()
-        .shard(config)
-        .run(async {
+            });
+            let naps = Rc::new(naps);
             let mut callers = Vec::new();
-            for kind in 0..12 {
+            for _ in 0..4 {
                 let clock = ClockClient::connect(server.address()).await.unwrap();
-                callers.push(background(async move {
-                    for number in 0..rounds {
-                        let request = Number { number };
-                        let reply = match kind % 4 {
-                            0 => clock.add(&request).await,
-                            1 => clock.give_way(&request).await,
-                            2 => clock.sleep(&request).await,
-                            _ => {
-                                let meet = clock.meet(&request);
-                                let wake = async {
-                                    loop {
-                                        clock.wake(&request).await.unwrap();
-                                        ringcall::yield_now().await;
-                                    }
-                                };
-                                let mut meet = std::pin::pin!(meet);
-                                let mut wake = std::pin::pin!(wake);
-                                std::future::poll_fn(|cx| {
-                                    if let std::task::Poll::Ready(r) = meet.as_mut().poll(cx) {
-                                        return std::task::Poll::Ready(r);
-                                    }
-                                    let _: std::task::Poll<()> = wake.as_mut().poll(cx);
-                                    std::task::Poll::Pending
-                                })
-                                .await
-                            }
-                        };
-                        assert_eq!(reply.unwrap().number, number + 1);
-                    }
-                }));
+                for _ in 0..32 {
+                    let (clock, naps) = (clock.clone(), Rc::clone(&naps));
+                    callers.push(background(async move {
+                        while !naps.is_done() {
+                            let reply = clock.add(&Number { number: 1 }).await.unwrap();
+                            assert_eq!(reply.number, 2);
+                        }
+                    }));
+                }
             }
             for caller in callers {
                 caller.await;
             }
-            c = ringcall::counters().unwrap();
-        })
-        .unwrap();
-    eprintln!(
-        "{rounds} rounds in {:?}: server {:?} client {c:?}",
-        since.elapsed(),
-        counters(&server)
-    );
+        });
+        run.unwrap();
+    });
+}
+
+/// A thread that keeps a core busy until it is dropped.
+struct Busy {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn on(core: usize) -> Self {
+        let is_over = Arc::<AtomicBool>::default();
+        let theirs = Arc::clone(&is_over);
+        let thread = thread::spawn(move || {
+            let mut cores = rustix::thread::CpuSet::new();
+            cores.set(core);
+            rustix::thread::sched_setaffinity(None, &cores).unwrap();
+            while !theirs.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        Self { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        let ended = self.thread.take().unwrap().join();
+        if !thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+/// One call after the other, until the two shards have slept and were woken so often.
+fn sleep_and_wake(server_core: usize, client_core: usize, wanted: u64) {
+    let config = ShardConfig::new().sleeps_at_once();
+    let server = Server::builder().cores([server_core]).shard(config.clone());
+    let server = server.serve(ANY_PORT, |_| ClockServer::new(Service::default()));
+    let server = server.unwrap();
+    let run = RunConfig::new().core(client_core).shard(config).run(async {
+        let clock = ClockClient::connect(server.address()).await.unwrap();
+        let mut sleeps = 0;
+        let mut number = 0;
+        while sleeps < wanted {
+            for _ in 0..100 {
+                let reply = clock.add(&Number { number }).await.unwrap();
+                number += 1;
+                assert_eq!(reply.number, number);
+            }
+            sleeps = counters(&server).parks + ringcall::counters().unwrap().parks;
+        }
+    });
+    run.unwrap();
 }
 
 #[test]
-fn trap() {
-    let rounds: u64 = std::env::var("CYCLES").map_or(1_000, |v| v.parse().unwrap());
-    watched(move || trap_one(rounds));
+fn no_wake_up_of_100_000_is_lost_beside_a_busy_thread() {
+    watched_for(Duration::from_secs(300), || {
+        let core = usable_cores()[0];
+        let _busy = Busy::on(core);
+        sleep_and_wake(core, core, 100_000);
+    });
+}
+
+#[test]
+fn no_wake_up_across_cores_is_lost_beside_busy_threads() {
+    watched_for(Duration::from_secs(300), || {
+        let cores = usable_cores();
+        let (first, last) = (cores[0], cores[cores.len() - 1]);
+        let _busy = [Busy::on(first), Busy::on(last)];
+        sleep_and_wake(first, last, 10_000);
+    });
+}
+
+#[test]
+fn a_call_is_served_at_every_moment_of_falling_asleep() {
+    watched(|| {
+        let new = ShardConfig::new;
+        let spin = Duration::from_micros(50);
+        for config in [new(), new().sleeps_at_once(), new().spin(spin)] {
+            let server = Server::builder().cores([usable_cores()[0]]).shard(config.clone());
+            let server = server.serve(ANY_PORT, |_| ClockServer::new(Service::default()));
+            let server = server.unwrap();
+            let run = RunConfig::new().shard(config).run(async {
+                let clock = ClockClient::connect(server.address()).await.unwrap();
+                for number in 0..2_000 {
+                    let reply = clock.add(&Number { number }).await.unwrap();
+                    assert_eq!(reply.number, number + 1);
+                    // From too short to fall asleep to long asleep.
+                    let pause = Duration::from_micros(number * 7 % 250);
+                    if number % 2 == 0 {
+                        ringcall::sleep(pause).await;
+                    } else {
+                        thread::sleep(pause);
+                    }
+                }
+            });
+            run.unwrap();
+        }
+    });
+}
+
+/// Calls on shards whose executor is made to sleep with runnable tasks: by a preemption timer that
+/// fires before the first of them runs. Waits for the last reply.
+fn sleep_on_runnable_tasks<F>(config: ShardConfig, call: impl Fn(ClockClient, Number) -> F)
+where
+    F: Future<Output = Result<Response<Number>, Status>> + 'static,
+{
+    let config = config.preempt_timer(Duration::from_micros(50));
+    let server = Server::builder().cores([usable_cores()[0]]).shard(config.clone());
+    let server = server.serve(ANY_PORT, |_| ClockServer::new(Service::default()));
+    let server = server.unwrap();
+    let run = RunConfig::new().shard(config).run(async {
+        let mut connections = Vec::new();
+        for _ in 0..3 {
+            connections.push(ClockClient::connect(server.address()).await.unwrap());
+        }
+        for round in 0..4_000 {
+            let calls =
+                connections.iter().map(|clock| call(clock.clone(), Number { number: round }));
+            let calls: Vec<_> = calls.map(background).collect();
+            for call in calls {
+                assert_eq!(call.await.unwrap().number, round + 1);
+            }
+        }
+    });
+    run.unwrap();
+}
+
+#[test]
+fn a_shard_that_sleeps_on_runnable_tasks_serves_handlers_that_are_done_at_once() {
+    watched(|| {
+        for config in [ShardConfig::new(), ShardConfig::new().sleeps_at_once()] {
+            let call =
+                |clock: ClockClient, request: Number| async move { clock.add(&request).await };
+            sleep_on_runnable_tasks(config, call);
+        }
+    });
+}
+
+#[test]
+fn a_shard_that_sleeps_on_runnable_tasks_serves_handlers_that_wait() {
+    watched(|| {
+        for config in [ShardConfig::new(), ShardConfig::new().sleeps_at_once()] {
+            sleep_on_runnable_tasks(config, |clock, request| async move {
+                match request.number % 2 {
+                    0 => clock.give_way(&request).await,
+                    _ => clock.sleep(&request).await,
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_shard_that_sleeps_on_runnable_tasks_serves_handlers_that_were_just_woken() {
+    watched(|| {
+        for config in [ShardConfig::new(), ShardConfig::new().sleeps_at_once()] {
+            sleep_on_runnable_tasks(config, |clock, request| async move {
+                let other = clock.clone();
+                let number = request.number;
+                let met = background(async move { clock.meet(&request).await });
+                // It waits by now, or will not have to.
+                other.wake(&Number { number }).await?;
+                met.await
+            });
+        }
+    });
 }

@@ -14,6 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread of its own, so that one that hangs fails.
 pub(crate) fn watched<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    watched_for(PATIENCE, body)
+}
+
+/// [`watched`], for a test that takes its time.
+pub(crate) fn watched_for<T: Send + 'static>(
+    patience: Duration,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let (done, is_done) = channel();
     let name = thread::current().name().unwrap_or("test").to_owned();
     let thread = thread::Builder::new().name(name).spawn(move || {
@@ -23,8 +31,8 @@ pub(crate) fn watched<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stat
         output
     });
     let thread = thread.expect("a thread starts");
-    match is_done.recv_timeout(PATIENCE) {
-        Err(RecvTimeoutError::Timeout) => panic!("not done after {PATIENCE:?}"),
+    match is_done.recv_timeout(patience) {
+        Err(RecvTimeoutError::Timeout) => panic!("not done after {patience:?}"),
         Ok(()) | Err(RecvTimeoutError::Disconnected) => match thread.join() {
             Ok(output) => output,
             Err(panic) => std::panic::resume_unwind(panic),
