@@ -23,7 +23,7 @@ use support::{
     event::Noted,
     raw::Peer,
     server::usable_cores,
-    wait::{until_async, watched},
+    wait::{until_async, watched_for},
 };
 
 #[ringcall::message]
@@ -200,7 +200,7 @@ fn live(round: usize, alive: &Arc<()>) {
 
 #[test]
 fn starting_and_stopping_200_times_leaves_nothing_behind() {
-    watched(|| {
+    watched_for(Duration::from_secs(300), || {
         let before = belongings();
         let alive = Arc::new(());
         for round in 0..200 {

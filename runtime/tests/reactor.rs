@@ -355,7 +355,7 @@ where
         for _ in 0..3 {
             connections.push(ClockClient::connect(server.address()).await.unwrap());
         }
-        for round in 0..4_000 {
+        for round in 0..2_000 {
             let calls =
                 connections.iter().map(|clock| call(clock.clone(), Number { number: round }));
             let calls: Vec<_> = calls.map(background).collect();
