@@ -6,12 +6,14 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     future::{Future, poll_fn},
     io,
     os::fd::AsRawFd,
     panic,
-    sync::mpsc::{RecvTimeoutError, channel, sync_channel},
-    task::{Context, Poll},
+    pin::Pin,
+    sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    task::{Context, Poll, Waker},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -37,8 +39,12 @@ pub(crate) struct ExecutorConfig {
 /// Memory that a process must be allowed to lock before glommio starts, in bytes.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 
-/// Time after which an executor that has not begun with its future is woken.
-const KNOCK_AFTER: Duration = Duration::from_millis(5);
+/// Time between two knocks at an executor that has not begun with its future.
+const KNOCK_FIRST: Duration = Duration::from_millis(5);
+
+/// Time between two knocks at an executor that runs: the longest that it can sleep through work
+/// if every beat of its heart was lost. A knock that is not needed costs microseconds.
+const KNOCK: Duration = Duration::from_millis(100);
 
 /// How an executor ended that gave no output.
 #[derive(Debug)]
@@ -113,36 +119,102 @@ pub(crate) fn run<T, F: Future<Output = T>>(
 }
 
 /// Runs an executor until the future that `make` gives is done.
-///
-/// It can sleep with its first task runnable, as it can later (see `heartbeat.rs`), and no
-/// heartbeat is there before that task makes one. So until then another thread wakes it.
 fn run_to_end<T, F: Future<Output = T>>(
     executor: LocalExecutor,
     make: impl FnOnce() -> F,
 ) -> io::Result<T> {
-    let (send_waker, wakers) = sync_channel(1);
-    // Polled here for the first time; it is there to be woken and does nothing.
-    let woken = executor.spawn(poll_fn(move |cx| {
-        // Later wakers find the channel closed.
-        let _ = send_waker.try_send(cx.waker().clone());
-        Poll::<()>::Pending
-    }));
-    let (begun, has_begun) = channel::<()>();
-    let knocker = thread::Builder::new().name("ringcall-starts".to_owned()).spawn(move || {
-        let Ok(waker) = wakers.recv() else { return };
-        while has_begun.recv_timeout(KNOCK_AFTER) == Err(RecvTimeoutError::Timeout) {
-            waker.wake_by_ref();
-        }
-    })?;
+    let knocker = Knocker::start(|woken| TaskHandle(executor.spawn(woken)))?;
     let kept = tasks::Kept::begin();
-    let output = executor.run(async move {
-        drop(begun);
+    let output = executor.run(async {
+        knocker.has_begun();
         make().await
     });
-    // It has ended when its channel was closed, and does not panic.
-    let _ = knocker.join();
-    drop((woken, kept, executor));
+    drop((knocker, kept, executor));
     Ok(output)
+}
+
+thread_local! {
+    /// Whether somebody knocks at the executor of this thread.
+    static IS_KNOCKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread that wakes an executor again and again, for as long as this exists.
+///
+/// An executor can sleep with runnable tasks (see `heartbeat.rs`), its very first one too. Whatever
+/// would wake it from within is armed by a task, and that task can be left lying with the others;
+/// a wake-up from another thread cannot be lost in that way, however often it happens.
+pub(crate) struct Knocker {
+    /// Dropped to end the thread.
+    begun: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// The task that is woken. It is there to be woken and does nothing.
+    _woken: TaskHandle,
+}
+
+impl Knocker {
+    /// Knocks at this thread's executor, unless somebody does so already.
+    pub(crate) fn start_here() -> io::Result<Option<Self>> {
+        if IS_KNOCKED.get() {
+            return Ok(None);
+        }
+        let knocker = Self::start(|woken| TaskHandle(glommio::spawn_local(woken)))?;
+        knocker.has_begun();
+        Ok(Some(knocker))
+    }
+
+    fn start(spawn: impl FnOnce(Woken) -> TaskHandle) -> io::Result<Self> {
+        let (send_waker, wakers) = sync_channel(1);
+        let woken = spawn(Woken(send_waker));
+        let (begun, has_begun) = channel::<()>();
+        let thread =
+            thread::Builder::new().name("ringcall-knocks".to_owned()).spawn(move || {
+                let (mut period, mut waker): (_, Option<Waker>) = (KNOCK_FIRST, None);
+                loop {
+                    match has_begun.recv_timeout(period) {
+                        Ok(()) => period = KNOCK,
+                        Err(RecvTimeoutError::Timeout) => {
+                            waker = waker.or_else(|| wakers.try_recv().ok());
+                            waker.iter().for_each(Waker::wake_by_ref);
+                        }
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+            })?;
+        IS_KNOCKED.set(true);
+        Ok(Self { begun: Some(begun), thread: Some(thread), _woken: woken })
+    }
+
+    /// Notes that the executor has begun with its future.
+    fn has_begun(&self) {
+        if let Some(begun) = &self.begun {
+            // The thread is there for as long as this is.
+            let _ = begun.send(());
+        }
+    }
+}
+
+impl Drop for Knocker {
+    fn drop(&mut self) {
+        IS_KNOCKED.set(false);
+        self.begun.take();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The future of a knocker's task: gives its waker away when it is first polled.
+struct Woken(SyncSender<Waker>);
+
+impl Future for Woken {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Later wakers find the channel full or closed.
+        let _ = self.0.try_send(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
 impl<T> ExecutorThread<T> {

@@ -11,6 +11,10 @@
 //! timers of one period, apart in phase, each polled on its own: every tick is another chance for
 //! a whole round, and a shard would have to lose all of them in a row. They are timerfds and not
 //! timers of the executor, which would re-arm them at each park.
+//!
+//! On a core that others keep busy even that happens: the executor is descheduled for longer than
+//! its timer at every one of its four chances. So the last word is a thread's that knocks from
+//! outside (`Knocker` in `executor.rs`), seldom and for ever.
 
 use std::{
     cell::{Cell, RefCell},

@@ -22,7 +22,8 @@ use crate::{
     config::{SPARE_SEND_BUFFERS_MAX, SPARE_SEND_BYTES_MAX, ShardConfig},
     connection::Connection,
     counters::Counters,
-    driver, executor,
+    driver,
+    executor::{self, Knocker},
     heartbeat::Heartbeat,
     listener::{self, Listener},
     ring::{Bell, OwnedPool, Pool, Ring, RingError},
@@ -44,6 +45,8 @@ pub(crate) struct Shard {
     /// On cache lines of their own: other threads read them, and their neighbours are others'.
     pub(crate) counters: Arc<CachePadded<Counters>>,
     pub(crate) heartbeat: Heartbeat,
+    /// On an executor that is not ringcall's own; there it has one from its first task on.
+    _knocker: Option<Knocker>,
     pub(crate) remote: Remote,
     /// Connections that have bytes to send.
     dirty: RefCell<Vec<Rc<Connection>>>,
@@ -171,6 +174,7 @@ impl Shard {
             scratch: RefCell::default(),
             counters,
             heartbeat: Heartbeat::new()?,
+            _knocker: Knocker::start_here()?,
             remote: Remote { bell, stop: Arc::default() },
             dirty: RefCell::default(),
             starved: RefCell::default(),
