@@ -16,7 +16,7 @@ fn in_place(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let (input, mut at, mut found) = (black_box(&input[..]), 0, 0);
                 while at < input.len() {
-                    let step = decoder.next(input, &mut at, |_| Ok(Buffer::new()));
+                    let step = decoder.next(input, &mut at, |_| Ok(Some(Buffer::new())));
                     let Ok(Step::InPlace { header, body }) = step else {
                         unreachable!("the frames are whole");
                     };
@@ -41,7 +41,8 @@ fn cut(criterion: &mut Criterion) {
         group.bench_function(format!("{body_len}B"), |bencher| {
             bencher.iter(|| {
                 for piece in [black_box(head), black_box(tail)] {
-                    let step = decoder.next(piece, &mut 0, |_| Ok(kept.take().unwrap_or_default()));
+                    let step =
+                        decoder.next(piece, &mut 0, |_| Ok(Some(kept.take().unwrap_or_default())));
                     if let Ok(Step::Assembled(mut partial)) = step {
                         black_box(partial.body());
                         partial.buffer.clear();

@@ -8,6 +8,7 @@ use ringcall_codec::{CallId, Flags, Header, Kind, limits::HEADER_LEN};
 
 const HEADER: Header = Header {
     body_len: 64,
+    meta_len: 0,
     kind: Kind::Request,
     flags: Flags::NONE,
     call: CallId(7 | 9 << 32),

@@ -7,8 +7,8 @@
 mod messages;
 
 use ringcall_codec::{
-    ClientEvent, ClientSession, Decoder, Flags, Header, Kind, Limits, Message, MethodInfo, Scratch,
-    ServerEvent, ServerSession, ShardPlace, Step, access, limits::HEADER_LEN,
+    CallId, CallOptions, Decoder, Event, Flags, Header, Kind, Limits, Message, MethodInfo, Scratch,
+    Session, SessionConfig, ShardPlace, Step, access, limits::HEADER_LEN,
 };
 use rkyv::util::AlignedVec;
 
@@ -19,8 +19,8 @@ pub type Buffer = AlignedVec<16>;
 
 /// A client and a server whose connection is open, and what one round trip needs.
 pub struct Pair {
-    client: ClientSession,
-    server: ServerSession,
+    client: Session,
+    server: Session,
     scratch: Scratch,
     to_client: Wire,
     to_server: Wire,
@@ -41,20 +41,21 @@ impl Default for Pair {
 impl Pair {
     /// Opens a connection.
     pub fn new() -> Self {
-        let limits = Limits::default();
+        let config = SessionConfig::default();
+        let place = ShardPlace { index: 0, count: 1 };
         let mut pair = Self {
-            client: ClientSession::new(METHODS, limits),
-            server: ServerSession::new(METHODS, limits, ShardPlace { index: 0, count: 1 }),
+            client: Session::client(&config, METHODS, &[]),
+            server: Session::server(&config, place, &[], METHODS),
             scratch: Scratch::default(),
             to_client: Wire::new(),
             to_server: Wire::new(),
         };
         let (header, body) = pair.to_server.carry(pair.client.output());
         let opened = pair.server.handle_frame(&header, body);
-        assert_eq!(opened, Ok(ServerEvent::Opened));
+        assert_eq!(opened, Ok(Event::Opened));
         let (header, body) = pair.to_client.carry(pair.server.output());
         let opened = pair.client.handle_frame(&header, body);
-        assert_eq!(opened, Ok(ClientEvent::Opened));
+        assert_eq!(opened, Ok(Event::Opened));
         pair
     }
 
@@ -62,13 +63,12 @@ impl Pair {
     /// nobody encoded.
     #[inline(never)]
     pub fn encode<T: Message>(&mut self, message: &T) -> usize {
-        let Ok(call) = self.client.call(&mut self.scratch, ECHO, message) else {
-            unreachable!("a slot is free and the message short");
-        };
+        let call = self.call(message);
         let frame_len = self.client.output().len();
         self.client.output().clear();
         let response = Header {
             body_len: 0,
+            meta_len: 0,
             kind: Kind::Response,
             flags: Flags::NONE,
             call,
@@ -77,7 +77,7 @@ impl Pair {
             aux: 0,
         };
         let event = self.client.handle_frame(&response, &[]);
-        assert_eq!(event, Ok(ClientEvent::Reply(call)));
+        assert_eq!(event, Ok(Event::Reply(call)));
         self.client.release(call);
         frame_len
     }
@@ -88,22 +88,27 @@ impl Pair {
     /// The bytes are copied from one end to the other, as the kernel does.
     #[inline(never)]
     pub fn round_trip<T: Message>(&mut self, message: &T, read: fn(&T::Archived)) {
-        let Ok(made) = self.client.call(&mut self.scratch, ECHO, message) else {
-            unreachable!("a slot is free and the message short");
-        };
+        let made = self.call(message);
         let (header, body) = self.to_server.carry(self.client.output());
-        let Ok(ServerEvent::Call { call, method: ECHO }) = self.server.handle_frame(&header, body)
-        else {
+        let Ok(Event::Call { call, method: ECHO }) = self.server.handle_frame(&header, body) else {
             unreachable!("a request was sent");
         };
         check::<T>(body, read);
-        let replied = self.server.reply(&mut self.scratch, call, message);
+        let replied = self.server.reply(&mut self.scratch, call, &[], message);
         assert_eq!(replied, Ok(()));
         let (header, body) = self.to_client.carry(self.server.output());
         let event = self.client.handle_frame(&header, body);
-        assert_eq!(event, Ok(ClientEvent::Reply(made)));
+        assert_eq!(event, Ok(Event::Reply(made)));
         check::<T>(body, read);
         self.client.release(made);
+    }
+
+    #[inline(always)]
+    fn call<T: Message>(&mut self, message: &T) -> CallId {
+        match self.client.call(&mut self.scratch, ECHO, CallOptions::default(), message) {
+            Ok(call) => call,
+            Err(_) => unreachable!("a slot is free and the message short"),
+        }
     }
 }
 
@@ -118,7 +123,7 @@ impl Wire {
         self.received.clear();
         self.received.extend_from_slice(output);
         output.clear();
-        let step = self.decoder.next(&self.received, &mut 0, |_| Ok(Buffer::new()));
+        let step = self.decoder.next(&self.received, &mut 0, |_| Ok(Some(Buffer::new())));
         let Ok(Step::InPlace { header, body }) = step else {
             unreachable!("the frame is whole");
         };
@@ -139,8 +144,7 @@ fn check<T: Message>(body: &[u8], read: fn(&T::Archived)) {
 pub fn requests<T: Message>(message: &T, count: u32) -> Buffer {
     let mut pair = Pair::new();
     for _ in 0..count {
-        let made = pair.client.call(&mut pair.scratch, ECHO, message);
-        assert!(made.is_ok());
+        pair.call(message);
     }
     let mut frames = Buffer::new();
     frames.extend_from_slice(pair.client.output());
@@ -166,4 +170,4 @@ pub fn open_decoder() -> Decoder<Buffer> {
 /// The id of the one method.
 pub const ECHO: u32 = 1;
 
-const METHODS: &[MethodInfo] = &[MethodInfo { id: ECHO, name: "Bench.echo", request: 1, reply: 1 }];
+const METHODS: &[MethodInfo] = &[MethodInfo::unary(ECHO, "Bench.echo", 1, 1)];

@@ -29,8 +29,11 @@ use crate::{
 /// before its body is there: a peer that is not known yet cannot have more kept than the longest
 /// HELLO.
 ///
-/// Invariant: `head_len > 0` and `partial` being there exclude each other; either is the start of
-/// one frame and fewer bytes than all of it, and the next byte of input continues it.
+/// A frame that was refused by its header is not kept: what is missing of it is skipped as it
+/// comes.
+///
+/// Invariant: of `head_len > 0`, `partial` being there and `skip_len > 0` one holds at most; each
+/// is one frame that has begun and not ended, and the next byte of input continues it.
 #[derive(Debug)]
 pub struct Decoder<B> {
     frame_len_max: u32,
@@ -40,6 +43,8 @@ pub struct Decoder<B> {
     head: [u8; HEADER_LEN],
     head_len: usize,
     partial: Option<Partial<B>>,
+    /// Bytes that are still to come of a frame that nobody wants.
+    skip_len: u64,
 }
 
 /// What the decoder found.
@@ -54,6 +59,8 @@ pub enum Step<B> {
     },
     /// A frame that was cut is complete.
     Assembled(Partial<B>),
+    /// A frame that was refused by its header has ended, and more follows it.
+    Skipped,
     /// The input is used up; what was left of it is kept.
     More,
 }
@@ -79,7 +86,8 @@ pub trait FrameBuffer {
 impl<B: FrameBuffer> Decoder<B> {
     /// A decoder that refuses frames longer than `frame_len_max` bytes.
     pub fn new(frame_len_max: u32) -> Self {
-        Self { frame_len_max, has_begun: false, head: [0; HEADER_LEN], head_len: 0, partial: None }
+        let head = [0; HEADER_LEN];
+        Self { frame_len_max, has_begun: false, head, head_len: 0, partial: None, skip_len: 0 }
     }
 
     /// The next frame, where it lies whole in `input[*at..]` and is no HELLO; `at` is then moved
@@ -103,13 +111,14 @@ impl<B: FrameBuffer> Decoder<B> {
         let body = *at + HEADER_LEN;
         *at += frame_len as usize;
         // The body is shorter than its frame, which was compared with the input.
-        Some((header, body..body + header.body_len as usize))
+        Some((header, body..body + header.payload_len() as usize))
     }
 
     /// Finds the next frame in `input[*at..]` and moves `at` past what was consumed.
     ///
-    /// `take` gives a buffer for a frame of the length it is told, or the error where it cannot,
-    /// and is called for a frame that is cut.
+    /// `take` is called with the header of a frame that is cut, and gives a buffer for the frame,
+    /// nothing where the frame is refused by its header and to be skipped, or the error where it
+    /// can do neither.
     ///
     /// # Errors
     ///
@@ -120,7 +129,7 @@ impl<B: FrameBuffer> Decoder<B> {
         &mut self,
         input: &[u8],
         at: &mut usize,
-        take: impl FnOnce(usize) -> Result<B, SessionError>,
+        take: impl FnOnce(&Header) -> Result<Option<B>, SessionError>,
     ) -> Result<Step<B>, SessionError> {
         if let Some((header, body)) = self.next_whole(input, at) {
             return Ok(Step::InPlace { header, body });
@@ -136,12 +145,15 @@ impl<B: FrameBuffer> Decoder<B> {
         let header = self.check(bytes)?;
         let frame_len = header.frame_len() as usize;
         if frame_len > rest.len() {
-            return Ok(self.assemble(header, take(frame_len)?, input, at));
+            return Ok(match take(&header)? {
+                Some(buffer) => self.assemble(header, buffer, input, at),
+                None => self.skip(header.frame_len(), input, at),
+            });
         }
         let body = *at + HEADER_LEN;
         *at += frame_len;
         // The body is shorter than its frame, which was compared with the input.
-        Ok(Step::InPlace { header, body: body..body + header.body_len as usize })
+        Ok(Step::InPlace { header, body: body..body + header.payload_len() as usize })
     }
 
     /// The header that `bytes` begin with, if they hold all of it. For a transport that receives
@@ -152,6 +164,14 @@ impl<B: FrameBuffer> Decoder<B> {
     /// As [`next`](Self::next).
     pub fn header_of(&mut self, bytes: &[u8]) -> Result<Option<Header>, SessionError> {
         bytes.first_chunk().map(|bytes| self.check(bytes)).transpose()
+    }
+
+    /// Length of the frame that is cut, in bytes, as far as it is known.
+    pub fn cut_len(&self) -> Option<u64> {
+        match &self.partial {
+            Some(partial) => Some(partial.header.frame_len()),
+            None => (self.skip_len > 0).then_some(self.skip_len),
+        }
     }
 
     /// The frame that is cut, if its header is complete.
@@ -168,7 +188,7 @@ impl<B: FrameBuffer> Decoder<B> {
     /// Whether the input so far ended between two frames.
     #[inline]
     pub fn is_between_frames(&self) -> bool {
-        self.head_len == 0 && self.partial.is_none()
+        self.head_len == 0 && self.partial.is_none() && self.skip_len == 0
     }
 
     /// Parses a header and compares the length it declares with the limit.
@@ -207,10 +227,13 @@ impl<B: FrameBuffer> Decoder<B> {
         &mut self,
         input: &[u8],
         at: &mut usize,
-        take: impl FnOnce(usize) -> Result<B, SessionError>,
+        take: impl FnOnce(&Header) -> Result<Option<B>, SessionError>,
     ) -> Result<Step<B>, SessionError> {
         if let Some(Partial { header, buffer }) = self.partial.take() {
             return Ok(self.assemble(header, buffer, input, at));
+        }
+        if self.skip_len > 0 {
+            return Ok(self.skip(self.skip_len, input, at));
         }
         self.keep_head(&input[*at..], at);
         if self.head_len < HEADER_LEN {
@@ -219,10 +242,22 @@ impl<B: FrameBuffer> Decoder<B> {
         // A header that is refused stays, so that it is refused again and nothing after it read.
         let head = self.head;
         let header = self.check(&head)?;
-        let mut buffer = take(header.frame_len() as usize)?;
+        let buffer = take(&header)?;
         self.head_len = 0;
+        let Some(mut buffer) = buffer else {
+            return Ok(self.skip(header.frame_len() - HEADER_LEN as u64, input, at));
+        };
         buffer.append(&head);
         Ok(self.assemble(header, buffer, input, at))
+    }
+
+    /// Skips what the input has of so many bytes, and notes how many are still to come.
+    fn skip(&mut self, len: u64, input: &[u8], at: &mut usize) -> Step<B> {
+        let rest = (input.len() - *at) as u64;
+        let skipped = rest.min(len);
+        *at += skipped as usize;
+        self.skip_len = len - skipped;
+        if self.skip_len == 0 && skipped < rest { Step::Skipped } else { Step::More }
     }
 
     /// Copies what the input has of a frame; keeps the frame where that is not all of it.
@@ -257,7 +292,7 @@ impl<B: FrameBuffer> Partial<B> {
 
     /// Where the body lies in the buffer.
     pub fn body_range(&self) -> Range<usize> {
-        HEADER_LEN..HEADER_LEN + self.header.body_len as usize
+        HEADER_LEN..HEADER_LEN + self.header.payload_len() as usize
     }
 }
 

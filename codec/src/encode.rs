@@ -53,7 +53,8 @@ pub enum EncodeError {
     Serialize,
 }
 
-/// Appends a frame that carries `message`; `header.body_len` is filled in.
+/// Appends a frame that carries `message` behind `metadata`, which is a whole block or empty;
+/// `header.body_len` and `header.meta_len` are filled in.
 ///
 /// # Errors
 ///
@@ -64,22 +65,28 @@ pub(crate) fn encode_message<T: Message>(
     out: &mut Vec<u8>,
     scratch: &mut Scratch,
     header: Header,
+    metadata: &[u8],
     message: &T,
     frame_len_max: u32,
 ) -> Result<(), EncodeError> {
     let frame_start = out.len();
     out.extend_from_slice(&[0; HEADER_LEN]);
-    let writer = FrameWriter {
-        out,
-        body_start: frame_start + HEADER_LEN,
-        body_len_max: body_len_max(frame_len_max),
-    };
+    let mut body_len_max = body_len_max(frame_len_max);
+    if !metadata.is_empty() {
+        debug_assert!(metadata.len().is_multiple_of(FRAME_ALIGN), "a block is padded");
+        body_len_max = body_len_max.saturating_sub(metadata.len());
+        out.extend_from_slice(metadata);
+    }
+    let body_start = out.len();
+    // Metadata is bounded by METADATA_LEN_MAX.
+    let header = Header { meta_len: (metadata.len() / FRAME_ALIGN) as u16, ..header };
+    let writer = FrameWriter { out, body_start, body_len_max };
     let mut serializer = Serializer::new(writer, scratch.0.acquire(), ());
     let outcome = rkyv::api::serialize_using::<_, EncodeError>(message, &mut serializer);
     let out = serializer.into_writer().out;
     match outcome {
         Ok(_) => {
-            finish(out, frame_start, header);
+            finish(out, frame_start, body_start, header);
             Ok(())
         }
         Err(error) => {
@@ -99,22 +106,28 @@ fn body_len_max(frame_len_max: u32) -> usize {
 
 /// Appends a frame whose body is bytes as they are.
 pub(crate) fn encode_bytes(out: &mut Vec<u8>, header: Header, body: &[u8]) {
+    encode_with(out, header, |out| out.extend_from_slice(body));
+}
+
+/// Appends a frame whose body `write` appends.
+pub(crate) fn encode_with(out: &mut Vec<u8>, header: Header, write: impl FnOnce(&mut Vec<u8>)) {
     let frame_start = out.len();
     out.extend_from_slice(&[0; HEADER_LEN]);
-    out.extend_from_slice(body);
-    finish(out, frame_start, header);
+    let body_start = out.len();
+    write(out);
+    finish(out, frame_start, body_start, header);
 }
 
 /// Writes the header over its place and pads the frame with zeros.
 #[inline]
-fn finish(out: &mut Vec<u8>, frame_start: usize, header: Header) {
-    let body_len = out.len() - frame_start - HEADER_LEN;
+fn finish(out: &mut Vec<u8>, frame_start: usize, body_start: usize, header: Header) {
+    let body_len = out.len() - body_start;
     // Bodies are bounded by frame_len_max, a u32.
     let header = Header { body_len: body_len as u32, ..header };
     out[frame_start..frame_start + HEADER_LEN].copy_from_slice(&header.encode());
     // More zeros than are wanted, as their number is then known to the compiler.
     out.extend_from_slice(&[0; FRAME_ALIGN]);
-    out.truncate(frame_start + HEADER_LEN + body_len.next_multiple_of(FRAME_ALIGN));
+    out.truncate(body_start + body_len.next_multiple_of(FRAME_ALIGN));
 }
 
 impl Positional for FrameWriter<'_> {

@@ -5,7 +5,9 @@
 
 use core::fmt;
 
-use crate::limits::{FRAME_ALIGN, HEADER_LEN, STATUS_MESSAGE_LEN_MAX};
+use crate::limits::{
+    FRAME_ALIGN, HEADER_LEN, METADATA_LEN_MAX, STATUS_BODY_LEN_MAX, STATUS_MESSAGE_LEN_MAX,
+};
 
 /// The first eight bytes a peer's HELLO carries in place of a call id: `ringcall` in ASCII.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ringcall");
@@ -16,8 +18,7 @@ pub const VERSION_MIN: u16 = 1;
 /// Newest version of the wire format that this crate speaks.
 pub const VERSION_MAX: u16 = 1;
 
-/// What a frame is. The numbers 4 to 9 are assigned in `docs/wire.md` and not spoken by
-/// version 1 without a feature that brings them.
+/// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -27,8 +28,22 @@ pub enum Kind {
     Request = 2,
     /// The one outcome of a call: the body is the reply, or the text of a status.
     Response = 3,
-    /// The last frame of a connection: the body is the reason.
+    /// A call without an outcome: the body is the method's request.
+    OneWay = 4,
+    /// An item of a stream: the body is the item.
+    Item = 5,
+    /// Room for more items. No body.
+    Credit = 6,
+    /// The caller gives a call up. No body.
+    Cancel = 7,
+    /// Asks for a PONG. No body.
+    Ping = 8,
+    /// Answers a PING. No body.
+    Pong = 9,
+    /// No more calls, or no more frames: the body is the reason.
     GoAway = 10,
+    /// A one-way call has failed: the body is the text of a status.
+    Notice = 11,
 }
 
 /// Bits that qualify a frame; bits without a name are errors.
@@ -47,18 +62,23 @@ pub struct CallId(pub u64);
 pub struct Header {
     /// Exact length of the body in bytes, without padding.
     pub body_len: u32,
+    /// Length of the metadata before the body, in units of 16 bytes. REQUEST, ONEWAY, RESPONSE.
+    pub meta_len: u16,
     /// What the frame is.
     pub kind: Kind,
     /// Bits that qualify it.
     pub flags: Flags,
-    /// The call it belongs to; [`MAGIC`] in a HELLO; zero in a GOAWAY.
+    /// The call it belongs to; the number of a one-way call; what a PING wants back; [`MAGIC`] in
+    /// a HELLO; zero in a GOAWAY.
     pub call: CallId,
-    /// REQUEST: the method's id. RESPONSE and GOAWAY: a status code. HELLO: the version range.
+    /// REQUEST and ONEWAY: the method's id. RESPONSE, GOAWAY and NOTICE: a status code. HELLO: the
+    /// version range.
     pub code: u32,
-    /// RESPONSE: how long the server held the call, in microseconds, or zero where it did not
-    /// measure. Other kinds: zero.
+    /// REQUEST and ONEWAY: time left until the deadline in microseconds, zero for none. RESPONSE:
+    /// how long the server held the call, or zero where it did not measure. Other kinds: zero.
     pub time_us: u32,
-    /// RESPONSE: calls in flight on the answering connection. Other kinds: zero.
+    /// RESPONSE: calls in flight on the answering connection. ITEM: how many items of this sender
+    /// came before it. CREDIT: bytes. Other kinds: zero.
     pub aux: u32,
 }
 
@@ -82,12 +102,26 @@ pub enum HeaderError {
     #[error("reserved field `{0}` is not zero")]
     ReservedField(&'static str),
     /// The text of a status is longer than one may be.
-    #[error("status of {body_len} bytes in a {kind} frame, the limit is {STATUS_MESSAGE_LEN_MAX}")]
+    #[error("status of {body_len} bytes in a {kind} frame, the limit is {}", status_len_max(*kind))]
     StatusTooLong {
         /// Length of the body in bytes.
         body_len: u32,
         /// The frame's kind.
         kind: Kind,
+    },
+    /// A frame that has no body has one.
+    #[error("body of {body_len} bytes in a {kind} frame, which has none")]
+    BodyNotAllowed {
+        /// Length of the body in bytes.
+        body_len: u32,
+        /// The frame's kind.
+        kind: Kind,
+    },
+    /// The metadata is longer than it may be.
+    #[error("metadata of {meta_len} bytes, the limit is {METADATA_LEN_MAX}; send less")]
+    MetadataTooLong {
+        /// Length of the metadata in bytes.
+        meta_len: u32,
     },
     /// The connection did not begin with a HELLO.
     #[error("not a ringcall peer: wrong magic {0:#018x}")]
@@ -112,9 +146,6 @@ impl Header {
         if flags & !kind.flags_known() != 0 {
             return Err(HeaderError::ReservedFlags { flags, kind });
         }
-        if (low >> 32) as u16 != 0 {
-            return Err(HeaderError::ReservedField("meta_len"));
-        }
         let code_time = u64_at(bytes, 16);
         let aux_check = u64_at(bytes, 24);
         if aux_check >> 32 != 0 {
@@ -122,6 +153,7 @@ impl Header {
         }
         let header = Self {
             body_len: low as u32,
+            meta_len: (low >> 32) as u16,
             kind,
             flags: Flags(flags),
             call: CallId(call),
@@ -132,8 +164,12 @@ impl Header {
         match kind {
             Kind::Response if header.code == 0 => header.check_reply()?,
             Kind::Response => header.check_status()?,
-            Kind::Request => header.check_times()?,
-            Kind::Hello | Kind::GoAway => header.check_rare()?,
+            Kind::Request | Kind::OneWay => header.check_aux()?,
+            Kind::Item => header.check_item()?,
+            _ => header.check_rare()?,
+        }
+        if header.meta_len != 0 {
+            header.check_metadata()?;
         }
         Ok(header)
     }
@@ -141,7 +177,7 @@ impl Header {
     /// A reply is the work of a handler, so it cannot say that none ran.
     #[inline]
     fn check_reply(&self) -> Result<(), HeaderError> {
-        if self.flags.contains(Flags::NOT_EXECUTED) {
+        if self.flags.0 & !Flags::PACKED.0 != 0 {
             return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
         }
         Ok(())
@@ -150,42 +186,99 @@ impl Header {
     /// The body of a status is a text of bounded length.
     #[inline]
     fn check_status(&self) -> Result<(), HeaderError> {
-        if self.body_len as usize > STATUS_MESSAGE_LEN_MAX {
+        if self.flags.intersects(Flags::PACKED) {
+            return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
+        }
+        let has_details = self.flags.contains(Flags::DETAILS);
+        let len_max = if has_details { STATUS_BODY_LEN_MAX } else { STATUS_MESSAGE_LEN_MAX };
+        if self.body_len as usize > len_max {
             return Err(HeaderError::StatusTooLong { body_len: self.body_len, kind: self.kind });
         }
         Ok(())
     }
 
-    /// The fields that only a RESPONSE has.
+    /// The field that only a RESPONSE has.
     #[inline]
-    fn check_times(&self) -> Result<(), HeaderError> {
-        if self.time_us != 0 {
-            return Err(HeaderError::ReservedField("time_us"));
-        }
+    fn check_aux(&self) -> Result<(), HeaderError> {
         if self.aux != 0 {
             return Err(HeaderError::ReservedField("aux"));
         }
         Ok(())
     }
 
-    /// The kinds that belong to no call.
-    #[cold]
-    fn check_rare(&self) -> Result<(), HeaderError> {
-        self.check_times()?;
-        if self.kind == Kind::GoAway {
-            if self.call != CallId(0) {
-                return Err(HeaderError::ReservedField("call_id"));
-            }
-            self.check_status()?;
+    /// An item belongs to a call and is nothing else.
+    #[inline]
+    fn check_item(&self) -> Result<(), HeaderError> {
+        if self.code != 0 {
+            return Err(HeaderError::ReservedField("code"));
+        }
+        if self.time_us != 0 {
+            return Err(HeaderError::ReservedField("time_us"));
+        }
+        if self.flags.contains(Flags::END) && self.flags.intersects(Flags::PACKED) {
+            return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
+        }
+        if self.flags.contains(Flags::END) && self.body_len != 0 {
+            let (body_len, kind) = (self.body_len, self.kind);
+            return Err(HeaderError::BodyNotAllowed { body_len, kind });
         }
         Ok(())
+    }
+
+    #[cold]
+    fn check_metadata(&self) -> Result<(), HeaderError> {
+        if !matches!(self.kind, Kind::Request | Kind::OneWay | Kind::Response) {
+            return Err(HeaderError::ReservedField("meta_len"));
+        }
+        let meta_len = u32::from(self.meta_len) * FRAME_ALIGN as u32;
+        if meta_len as usize > METADATA_LEN_MAX {
+            return Err(HeaderError::MetadataTooLong { meta_len });
+        }
+        Ok(())
+    }
+
+    /// The kinds that carry no message.
+    #[cold]
+    fn check_rare(&self) -> Result<(), HeaderError> {
+        if self.kind != Kind::Credit {
+            self.check_aux()?;
+        } else if self.call == CallId(0) && self.flags != Flags::NONE {
+            return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
+        } else if self.aux == 0 {
+            return Err(HeaderError::ReservedField("aux"));
+        }
+        if self.time_us != 0 {
+            return Err(HeaderError::ReservedField("time_us"));
+        }
+        match self.kind {
+            Kind::GoAway => {
+                if self.call != CallId(0) {
+                    return Err(HeaderError::ReservedField("call_id"));
+                }
+                self.check_status()
+            }
+            Kind::Notice => self.check_status(),
+            Kind::Credit | Kind::Cancel | Kind::Ping | Kind::Pong => {
+                if self.code != 0 {
+                    return Err(HeaderError::ReservedField("code"));
+                }
+                if self.body_len != 0 {
+                    let (body_len, kind) = (self.body_len, self.kind);
+                    return Err(HeaderError::BodyNotAllowed { body_len, kind });
+                }
+                Ok(())
+            }
+            Kind::Hello | Kind::Request | Kind::OneWay | Kind::Response | Kind::Item => Ok(()),
+        }
     }
 
     /// The 32 bytes of this header.
     #[inline]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
-        let low =
-            u64::from(self.body_len) | (self.kind as u64) << 48 | u64::from(self.flags.0) << 56;
+        let low = u64::from(self.body_len)
+            | u64::from(self.meta_len) << 32
+            | (self.kind as u64) << 48
+            | u64::from(self.flags.0) << 56;
         let mut bytes = [0; HEADER_LEN];
         bytes[0..8].copy_from_slice(&low.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.call.0.to_le_bytes());
@@ -195,10 +288,23 @@ impl Header {
         bytes
     }
 
-    /// Length of the whole frame in bytes: header, body and padding.
+    /// Length of the whole frame in bytes: header, metadata, body and padding.
     #[inline]
     pub fn frame_len(&self) -> u64 {
-        (HEADER_LEN as u64 + u64::from(self.body_len)).next_multiple_of(FRAME_ALIGN as u64)
+        let len = HEADER_LEN as u64 + self.meta_bytes() as u64 + u64::from(self.body_len);
+        len.next_multiple_of(FRAME_ALIGN as u64)
+    }
+
+    /// Length of the metadata in bytes.
+    #[inline]
+    pub fn meta_bytes(&self) -> usize {
+        usize::from(self.meta_len) * FRAME_ALIGN
+    }
+
+    /// Length of metadata and body in bytes: what stands between header and padding.
+    #[inline]
+    pub fn payload_len(&self) -> u64 {
+        self.meta_bytes() as u64 + u64::from(self.body_len)
     }
 }
 
@@ -209,7 +315,14 @@ impl Kind {
             1 => Ok(Self::Hello),
             2 => Ok(Self::Request),
             3 => Ok(Self::Response),
+            4 => Ok(Self::OneWay),
+            5 => Ok(Self::Item),
+            6 => Ok(Self::Credit),
+            7 => Ok(Self::Cancel),
+            8 => Ok(Self::Ping),
+            9 => Ok(Self::Pong),
             10 => Ok(Self::GoAway),
+            11 => Ok(Self::Notice),
             other => Err(HeaderError::UnknownKind(other)),
         }
     }
@@ -217,8 +330,13 @@ impl Kind {
     #[inline]
     fn flags_known(self) -> u8 {
         match self {
-            Self::Response => Flags::NOT_EXECUTED.0,
-            Self::Hello | Self::Request | Self::GoAway => 0,
+            Self::Response => Flags::NOT_EXECUTED.0 | Flags::DETAILS.0 | Flags::PACKED.0,
+            Self::GoAway => Flags::END.0,
+            Self::Request => Flags::STREAM.0 | Flags::PACKED.0,
+            Self::OneWay => Flags::PACKED.0,
+            Self::Item => Flags::END.0 | Flags::CALLEE.0 | Flags::PACKED.0,
+            Self::Credit => Flags::CALLEE.0,
+            _ => 0,
         }
     }
 }
@@ -229,7 +347,14 @@ impl fmt::Display for Kind {
             Self::Hello => "HELLO",
             Self::Request => "REQUEST",
             Self::Response => "RESPONSE",
+            Self::OneWay => "ONEWAY",
+            Self::Item => "ITEM",
+            Self::Credit => "CREDIT",
+            Self::Cancel => "CANCEL",
+            Self::Ping => "PING",
+            Self::Pong => "PONG",
             Self::GoAway => "GOAWAY",
+            Self::Notice => "NOTICE",
         })
     }
 }
@@ -238,8 +363,42 @@ impl Flags {
     /// No bit set.
     pub const NONE: Self = Self(0);
 
+    /// GOAWAY: nothing follows. Without it, calls that run are still answered. ITEM: no item, and
+    /// none follows.
+    pub const END: Self = Self(0x01);
+
     /// RESPONSE: the handler did not run, so the call can be made again without harm.
     pub const NOT_EXECUTED: Self = Self(0x02);
+
+    /// A body with a checksum behind it.
+    pub const CHECKSUM: Self = Self(0x04);
+
+    /// A compressed body.
+    pub const COMPRESSED: Self = Self(0x08);
+
+    /// A body that is to be unpacked before it is read.
+    pub const PACKED: Self = Self(0x0c);
+
+    /// RESPONSE that is a status: typed details stand before its text.
+    pub const DETAILS: Self = Self(0x10);
+
+    /// ITEM and CREDIT: from the side that serves the call.
+    pub const CALLEE: Self = Self(0x20);
+
+    /// REQUEST: items may travel while the call runs.
+    pub const STREAM: Self = Self(0x40);
+
+    /// These bits and those.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether any bit of `other` is set.
+    #[inline]
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 
     /// Whether every bit of `other` is set.
     #[inline]
@@ -272,6 +431,11 @@ impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot(), self.generation())
     }
+}
+
+/// Longest body of a status in this kind of frame, in bytes.
+fn status_len_max(kind: Kind) -> usize {
+    if kind == Kind::Response { STATUS_BODY_LEN_MAX } else { STATUS_MESSAGE_LEN_MAX }
 }
 
 #[inline]

@@ -9,8 +9,9 @@ use alloc::vec::Vec;
 use crate::{
     header::{CallId, Flags, Header, Kind, MAGIC, VERSION_MAX, VERSION_MIN},
     limits::{
-        CALLS_IN_FLIGHT_MAX_DEFAULT, FRAME_LEN_MAX_DEFAULT, FRAME_LEN_MAX_FLOOR,
-        HELLO_BODY_LEN_MAX, HELLO_METHODS_MAX,
+        CALLS_IN_FLIGHT_MAX_DEFAULT, CONNECTION_WINDOW_DEFAULT, FRAME_LEN_MAX_DEFAULT,
+        FRAME_LEN_MAX_FLOOR, HELLO_BODY_LEN_MAX, HELLO_METHODS_MAX, STREAM_WINDOW_DEFAULT,
+        WINDOW_CEILING, WINDOW_FLOOR,
     },
 };
 
@@ -22,7 +23,8 @@ pub struct Hello {
     /// Newest version of the wire format that the side speaks.
     pub version_max: u16,
     /// Optional parts of the protocol that the side speaks, one bit each; bits that the other
-    /// side does not know are ignored. None is defined yet.
+    /// side does not know are ignored. Those that there are
+    /// are in [`features`](crate::features).
     pub features: u64,
     /// What the side accepts.
     pub limits: Limits,
@@ -39,6 +41,10 @@ pub struct Limits {
     pub frame_len_max: u32,
     /// Most calls that the peer may have in flight on the connection.
     pub calls_in_flight_max: u32,
+    /// Bytes of items that each stream of the peer may have on their way.
+    pub stream_window: u32,
+    /// Bytes of items that all of them together may have on their way.
+    pub connection_window: u32,
 }
 
 /// Which of a server's shards a connection arrived at.
@@ -98,11 +104,12 @@ pub enum HelloError {
 impl Hello {
     /// The HELLO of this crate's version, with no methods.
     pub fn new(limits: Limits, shard: ShardPlace) -> Self {
-        Self::with_methods(limits, shard, Vec::new())
+        Self::with_methods(0, limits, shard, Vec::new())
     }
 
     /// The HELLO of this crate's version. Of methods with one id, the first is kept.
     pub(crate) fn with_methods(
+        features: u64,
         limits: Limits,
         shard: ShardPlace,
         mut methods: Vec<MethodLayout>,
@@ -112,7 +119,7 @@ impl Hello {
         Self {
             version_min: VERSION_MIN,
             version_max: VERSION_MAX,
-            features: 0,
+            features,
             limits,
             shard,
             methods,
@@ -123,6 +130,7 @@ impl Hello {
     pub(crate) fn header(&self) -> Header {
         Header {
             body_len: 0,
+            meta_len: 0,
             kind: Kind::Hello,
             flags: Flags::NONE,
             call: CallId(MAGIC),
@@ -132,17 +140,19 @@ impl Hello {
         }
     }
 
-    /// The body's bytes.
+    /// The body's bytes. It lists every method: the peer refuses a list that is too long, where one
+    /// that was cut would let layouts differ unseen.
     pub(crate) fn body(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(FIXED_LEN + METHOD_LEN * self.methods.len());
         body.extend_from_slice(&self.features.to_le_bytes());
         body.extend_from_slice(&self.limits.frame_len_max.to_le_bytes());
         body.extend_from_slice(&self.limits.calls_in_flight_max.to_le_bytes());
+        body.extend_from_slice(&self.limits.stream_window.to_le_bytes());
+        body.extend_from_slice(&self.limits.connection_window.to_le_bytes());
         body.extend_from_slice(&self.shard.index.to_le_bytes());
         body.extend_from_slice(&self.shard.count.to_le_bytes());
-        let methods = self.methods.iter().take(HELLO_METHODS_MAX);
-        body.extend_from_slice(&(methods.len() as u32).to_le_bytes());
-        for method in methods {
+        body.extend_from_slice(&(self.methods.len() as u32).to_le_bytes());
+        for method in &self.methods {
             body.extend_from_slice(&method.id.to_le_bytes());
             body.extend_from_slice(&[0; 4]);
             body.extend_from_slice(&method.request.to_le_bytes());
@@ -182,6 +192,8 @@ impl Hello {
         let limits = Limits {
             frame_len_max: fields.u32().ok_or(malformed)?,
             calls_in_flight_max: fields.u32().ok_or(malformed)?,
+            stream_window: fields.u32().ok_or(malformed)?,
+            connection_window: fields.u32().ok_or(malformed)?,
         };
         let shard = ShardPlace {
             index: fields.u16().ok_or(malformed)?,
@@ -196,6 +208,13 @@ impl Hello {
         }
         if limits.calls_in_flight_max == 0 {
             return Err(HelloError::BadLimit("calls_in_flight_max"));
+        }
+        let windows = WINDOW_FLOOR..=WINDOW_CEILING;
+        if !windows.contains(&limits.stream_window) {
+            return Err(HelloError::BadLimit("stream_window"));
+        }
+        if !windows.contains(&limits.connection_window) {
+            return Err(HelloError::BadLimit("connection_window"));
         }
         if shard.index >= shard.count && shard != ShardPlace::default() {
             return Err(HelloError::BadLimit("shard_index"));
@@ -233,6 +252,8 @@ impl Default for Limits {
         Self {
             frame_len_max: FRAME_LEN_MAX_DEFAULT,
             calls_in_flight_max: CALLS_IN_FLIGHT_MAX_DEFAULT,
+            stream_window: STREAM_WINDOW_DEFAULT,
+            connection_window: CONNECTION_WINDOW_DEFAULT,
         }
     }
 }
@@ -261,6 +282,28 @@ impl Fields<'_> {
 }
 
 /// Length of the part of the body before the methods, in bytes.
-const FIXED_LEN: usize = 24;
+const FIXED_LEN: usize = 32;
 /// Length of one method's entry, in bytes.
 const METHOD_LEN: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The HELLO of a side with so many methods, as its peer reads it.
+    fn parsed(methods: u32) -> Result<Hello, HelloError> {
+        let layouts = (0..methods).map(|id| MethodLayout { id, request: 1, reply: 2 }).collect();
+        let hello = Hello::with_methods(0, Limits::default(), ShardPlace::default(), layouts);
+        let body = hello.body();
+        Hello::parse(&Header { body_len: body.len() as u32, ..hello.header() }, &body)
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_sent_whole_and_refused() {
+        let max = HELLO_METHODS_MAX as u32;
+        let listed = parsed(max).map(|hello| hello.methods.len());
+        assert_eq!(listed, Ok(HELLO_METHODS_MAX));
+        let body_len = HELLO_BODY_LEN_MAX + METHOD_LEN;
+        assert_eq!(parsed(max + 1), Err(HelloError::Malformed { body_len }));
+    }
+}

@@ -34,6 +34,11 @@ pub const fn layout_of(tag: &str, parts: &[u64]) -> u64 {
     hash
 }
 
+/// Fingerprint of a request or reply with which items travel.
+pub const fn layout_with_items(message: u64, items: u64) -> u64 {
+    layout_of("items", &[message, items])
+}
+
 /// Fingerprint of a struct: each field's name and fingerprint, then the size and alignment of
 /// the archived type.
 pub const fn layout_of_struct(fields: &[(&str, u64)], size: usize, align: usize) -> u64 {

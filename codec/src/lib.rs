@@ -8,7 +8,7 @@
 //!
 //! 1. [`Header`]: the 32 bytes that open each frame.
 //! 2. [`Decoder`]: finds frames in received bytes, in place.
-//! 3. [`ServerSession`] and [`ClientSession`]: is the frame expected, within limits? → an event.
+//! 3. [`Session`]: is the frame expected, within limits, in time? → an event.
 //! 4. [`access`]: validates a body once and reads it where it lies.
 //! 5. [`FrameWriter`]: encodes a message straight into the bytes to be sent.
 //!
@@ -26,6 +26,8 @@ mod hello;
 pub mod layout;
 pub mod limits;
 mod message;
+mod metadata;
+mod pack;
 mod session;
 mod status;
 
@@ -35,8 +37,10 @@ pub use header::{CallId, Flags, Header, HeaderError, Kind, MAGIC, VERSION_MAX, V
 pub use hello::{Hello, HelloError, Limits, MethodLayout, ShardPlace};
 pub use layout::Field;
 pub use message::{BodyError, Deserializer, Message, Validator, access, deserialize};
+pub use metadata::{Entries, EntryKey, Key, Metadata, MetadataError, MetadataRef};
+pub use pack::{Algorithm, Compressed, check_sum, compress_frame, compressed, features, sum_frame};
 pub use session::{
-    ClientEvent, ClientSession, MethodInfo, OpenError, ReplyError, ServerEvent, ServerSession,
-    SessionError,
+    CallOptions, Deadlines, Event, ItemError, MethodInfo, MethodKind, OpenError, Patience,
+    ReplyError, Session, SessionConfig, SessionError, StreamId,
 };
 pub use status::{Code, Status};

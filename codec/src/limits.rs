@@ -49,12 +49,84 @@ pub const MESSAGE_DEPTH_MAX: usize = 64;
 pub const HELLO_METHODS_MAX: usize = 2048;
 
 /// Longest body of a HELLO, in bytes: the fixed part and [`HELLO_METHODS_MAX`] methods.
-pub const HELLO_BODY_LEN_MAX: usize = 24 + 24 * HELLO_METHODS_MAX;
+pub const HELLO_BODY_LEN_MAX: usize = 32 + 24 * HELLO_METHODS_MAX;
 
 /// Longest message of a status, in bytes of UTF-8; a longer one is cut at a character boundary.
 ///
 /// Guards the send buffer against error replies that are larger than the replies they replace.
 pub const STATUS_MESSAGE_LEN_MAX: usize = 1024;
+
+/// Longest metadata of a frame, in bytes.
+///
+/// Guards the receive buffer and the time spent on a call before anything is known of it.
+pub const METADATA_LEN_MAX: usize = 8192;
+
+/// Entries that the metadata of a frame may have.
+///
+/// Guards the time spent on a block: each entry's key is compared with those before it.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+
+/// Longest name of a metadata entry, in bytes.
+///
+/// Guards the time spent on comparing names; a longer one says what belongs into a value.
+pub const METADATA_NAME_LEN_MAX: usize = 64;
+
+/// Longest typed details of a status, in bytes of archive.
+///
+/// Guards the send buffer as [`STATUS_MESSAGE_LEN_MAX`] does.
+pub const STATUS_DETAILS_LEN_MAX: usize = 4096;
+
+/// Longest body of a status with details, in bytes: their two lengths, they and the text.
+pub const STATUS_BODY_LEN_MAX: usize = 16 + STATUS_DETAILS_LEN_MAX + STATUS_MESSAGE_LEN_MAX;
+
+/// CANCEL frames that a peer may send within a second.
+///
+/// A call that was cancelled keeps its slot until its handler has stopped, which bounds what a
+/// cancel can cost; this bounds the frames themselves.
+pub const CANCELS_PER_SECOND_MAX: u32 = 100_000;
+
+/// PING frames that a peer may send within a second: each is answered by a PONG.
+pub const PINGS_PER_SECOND_MAX: u32 = 100;
+
+/// Bytes of items that one stream may have on their way or waiting to be taken, by default.
+///
+/// Guards memory against a sender that is faster than its receiver. 256 KiB keep a stream at a
+/// gigabyte a second over a round trip of a quarter of a millisecond.
+pub const STREAM_WINDOW_DEFAULT: u32 = 256 * 1024;
+
+/// The same for all streams of a connection together, by default: 16 MiB.
+pub const CONNECTION_WINDOW_DEFAULT: u32 = 16 * 1024 * 1024;
+
+/// Least and most that the windows can be set to: 4 KiB and 1 GiB.
+pub const WINDOW_FLOOR: u32 = 4 * 1024;
+
+/// See [`WINDOW_FLOOR`].
+pub const WINDOW_CEILING: u32 = 1 << 30;
+
+/// What an item takes from the credit at least, in bytes: a small frame costs more than its bytes.
+pub const ITEM_COST_MIN: u32 = 256;
+
+/// Time for a HELLO, by default, in microseconds: 5 s.
+///
+/// Guards connections, and the descriptors they take, against peers that connect and say nothing.
+pub const HELLO_US_DEFAULT: u64 = 5_000_000;
+
+/// Time for a frame that has begun, beside what its length allows, by default, in microseconds:
+/// 5 s.
+///
+/// Guards against peers that send a byte now and then (slowloris).
+pub const FRAME_START_US_DEFAULT: u64 = 5_000_000;
+
+/// Least rate at which a frame that has begun may arrive, by default, in bytes a second: 64 KiB.
+pub const BYTES_PER_S_MIN_DEFAULT: u64 = 64 * 1024;
+
+/// Silence of a peer after which it is asked for a sign of life, by default, in microseconds: 30 s.
+///
+/// Guards against peers that are gone without a word, and against routers that forget connections.
+pub const PING_AFTER_US_DEFAULT: u64 = 30_000_000;
+
+/// Time for the answer to that question, by default, in microseconds: 10 s.
+pub const PING_ANSWER_US_DEFAULT: u64 = 10_000_000;
 
 const _: () = assert!(HELLO_BODY_LEN_MAX + HEADER_LEN < FRAME_LEN_MAX_FLOOR as usize);
 const _: () = assert!(HEADER_LEN.is_multiple_of(FRAME_ALIGN));

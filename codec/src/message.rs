@@ -32,6 +32,11 @@ pub type Deserializer = LowDeserializer<Failure>;
 ///
 /// The bounds are what reading in place and encoding in place need; there is nothing to
 /// implement by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "not a message",
+    note = "put `#[ringcall::message]` on the definition of `{Self}`"
+)]
 pub trait Message:
     Field
     + Archive<Archived: Portable + for<'a> CheckBytes<Validator<'a>>>
@@ -68,8 +73,14 @@ pub enum BodyError {
 pub fn access<T: Message>(body: &[u8]) -> Result<&T::Archived, BodyError> {
     // Evaluated, so that what the compiler checks on the way to it holds of every `T` that is read.
     const { _ = T::LAYOUT };
+    let mut body = body;
     if !body.as_ptr().addr().is_multiple_of(FRAME_ALIGN) {
-        return Err(BodyError::Misaligned);
+        if !body.is_empty() {
+            return Err(BodyError::Misaligned);
+        }
+        // An empty slice may point anywhere, as `&[]` does; a message without contents has no
+        // other body, and the validator asks for an address.
+        body = &NOTHING.0;
     }
     let mut validator =
         RkyvValidator::new(ArchiveValidator::with_max_depth(body, MESSAGE_DEPTH), ());
@@ -90,6 +101,13 @@ where
     rkyv::api::deserialize_using(archived, &mut ())
         .map_err(|Failure| BodyError::Invalid { body_len })
 }
+
+/// No bytes, at an aligned address.
+#[repr(align(16))]
+struct Nothing([u8; 0]);
+
+const NOTHING: &Nothing = &Nothing([]);
+const _: () = assert!(align_of::<Nothing>() == FRAME_ALIGN);
 
 /// The validator counts down, and refuses the level at which it comes to zero.
 const MESSAGE_DEPTH: Option<NonZeroUsize> = NonZeroUsize::new(MESSAGE_DEPTH_MAX + 1);

@@ -129,7 +129,7 @@ fn a_whole_frame_is_found_where_it_lies_at_any_alignment() {
         assert_eq!(range, offset + 32..offset + 32 + body.len());
         assert_eq!(&input[range], body);
         assert_eq!(at, offset + frame.len());
-        assert!(is_more(decoder.next(&input, &mut at, |_| Ok(Body::new()))));
+        assert!(is_more(decoder.next(&input, &mut at, |_| Ok(Some(Body::new())))));
         assert_eq!(at, input.len());
         assert!(!decoder.is_between_frames());
     }
@@ -146,7 +146,7 @@ fn a_large_frame_takes_memory_as_its_bytes_come() {
     for piece in frame.chunks(16 * 1024) {
         received += piece.len();
         let mut at = 0;
-        match decoder.next(piece, &mut at, |_| Ok(Body::new())).unwrap() {
+        match decoder.next(piece, &mut at, |_| Ok(Some(Body::new()))).unwrap() {
             Step::More => {
                 let partial = decoder.partial().unwrap();
                 assert_eq!(partial.buffer.len(), received);
@@ -168,9 +168,9 @@ fn the_longest_frame_passes_and_one_byte_more_is_refused_by_its_header() {
     for body_len in [0, 1, CAP - 32] {
         let mut decoder = begun(CAP);
         let mut at = 0;
-        let step = decoder.next(&declare(body_len), &mut at, |len| {
-            assert!(len <= CAP as usize);
-            Ok(Body::new())
+        let step = decoder.next(&declare(body_len), &mut at, |header| {
+            assert!(header.frame_len() <= CAP.into());
+            Ok(Some(Body::new()))
         });
         assert!(step.is_ok(), "{body_len}");
     }
@@ -215,10 +215,10 @@ fn a_refused_header_that_came_in_pieces_stays_refused() {
     let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
     let bytes = Header { body_len: u32::MAX, ..request(CallId::new(1, 1)) }.encode();
     let (head, tail) = bytes.split_at(20);
-    assert!(is_more(decoder.next(head, &mut 0, |_| Ok(Body::new()))));
-    let error = decoder.next(tail, &mut 0, |_| Ok(Body::new())).unwrap_err();
+    assert!(is_more(decoder.next(head, &mut 0, |_| Ok(Some(Body::new())))));
+    let error = decoder.next(tail, &mut 0, |_| Ok(Some(Body::new()))).unwrap_err();
     let valid = frame(request(CallId::new(2, 1)), b"valid");
-    let again = decoder.next(&valid, &mut 0, |_| Ok(Body::new()));
+    let again = decoder.next(&valid, &mut 0, |_| Ok(Some(Body::new())));
     assert_eq!(again.unwrap_err(), error);
 }
 
@@ -246,16 +246,16 @@ fn a_hello_is_refused_by_its_header() {
     };
     let version =
         |peer_min, peer_max| SessionError::Hello(HelloError::Version { peer_min, peer_max });
-    assert_eq!(refused(0x0003_0002, 24), version(2, 3));
-    assert_eq!(refused(0x0000_0000, 24), version(0, 0));
-    assert_eq!(refused(0x0000_0001, 24), version(1, 0));
+    assert_eq!(refused(0x0003_0002, 32), version(2, 3));
+    assert_eq!(refused(0x0000_0000, 32), version(0, 0));
+    assert_eq!(refused(0x0000_0001, 32), version(1, 0));
     let malformed = |body_len| SessionError::Hello(HelloError::Malformed { body_len });
-    for body_len in [0, 23, HELLO_BODY_LEN_MAX + 1, u32::MAX as usize] {
+    for body_len in [0, 31, HELLO_BODY_LEN_MAX + 1, u32::MAX as usize] {
         assert_eq!(refused(0x0001_0001, body_len as u32), malformed(body_len));
     }
     // A second one is no longer than a first.
     let longer = Header { body_len: 16 << 20, ..header(Kind::Hello) };
-    let step = begun(u32::MAX).next(&longer.encode(), &mut 0, |_| Ok(Body::new()));
+    let step = begun(u32::MAX).next(&longer.encode(), &mut 0, |_| Ok(Some(Body::new())));
     assert_eq!(step.unwrap_err(), malformed(16 << 20));
 }
 
@@ -281,9 +281,9 @@ fn flipped_bits_never_panic_and_never_ask_for_more_than_the_limit() {
         let mut decoder = Decoder::new(FRAME_LEN_MAX_DEFAULT);
         let mut at = 0;
         while let Ok(Step::InPlace { .. } | Step::Assembled(_)) =
-            decoder.next(&flipped, &mut at, |len| {
-                assert!(len <= FRAME_LEN_MAX_DEFAULT as usize);
-                Ok(Body::new())
+            decoder.next(&flipped, &mut at, |header| {
+                assert!(header.frame_len() <= FRAME_LEN_MAX_DEFAULT.into());
+                Ok(Some(Body::new()))
             })
         {
             assert!(at <= flipped.len());
@@ -297,14 +297,14 @@ fn a_cut_frame_can_be_taken_out_and_the_stream_goes_on_behind_it() {
     let next = frame(request(CallId::new(2, 1)), b"next");
     let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
     let mut at = 0;
-    assert!(is_more(decoder.next(&long[..100], &mut at, |_| Ok(Body::new()))));
+    assert!(is_more(decoder.next(&long[..100], &mut at, |_| Ok(Some(Body::new())))));
     let partial = decoder.take_partial().unwrap();
     assert_eq!(partial.header.frame_len() as usize, long.len());
     assert_eq!(&partial.buffer[..], &long[..100]);
     assert!(decoder.is_between_frames());
     assert_eq!(decoder.header_of(&next[..31]), Ok(None));
     assert_eq!(decoder.header_of(&next).unwrap().unwrap().body_len, 4);
-    let step = decoder.next(&next, &mut 0, |_| Ok(Body::new())).unwrap();
+    let step = decoder.next(&next, &mut 0, |_| Ok(Some(Body::new()))).unwrap();
     assert!(matches!(step, Step::InPlace { body, .. } if body == (32..36)));
 }
 
@@ -313,7 +313,8 @@ fn a_frame_that_there_is_no_memory_for_ends_the_stream() {
     let frame = frame(request(CallId::new(1, 1)), &[7; 1000]);
     for cut in [0, 1, 31, 32, 33, 500] {
         let mut decoder = begun(FRAME_LEN_MAX_DEFAULT);
-        let no_memory = |len| Err(SessionError::NoMemory { frame_len: len as u64 });
+        let no_memory =
+            |header: &Header| Err(SessionError::NoMemory { frame_len: header.frame_len() });
         let (head, tail) = frame.split_at(cut);
         let tail = &tail[..100];
         let first = decoder.next(head, &mut 0, no_memory);

@@ -4,15 +4,17 @@
 
 mod support;
 
-use ringcall_codec::{CallId, Flags, Header, HeaderError, Kind, MAGIC};
-use support::{Random, header};
-
-const KINDS: [Kind; 4] = [Kind::Hello, Kind::Request, Kind::Response, Kind::GoAway];
+use ringcall_codec::{
+    CallId, Flags, Header, HeaderError, Kind, MAGIC,
+    limits::{METADATA_LEN_MAX, STATUS_BODY_LEN_MAX},
+};
+use support::{KINDS, Random, header};
 
 #[test]
 fn a_header_has_every_field_at_its_place() {
     let header = Header {
         body_len: 0x0000_0304,
+        meta_len: 0x0102,
         kind: Kind::Response,
         flags: Flags::NOT_EXECUTED,
         call: CallId::new(0x1112_1314, 0x2122_2324),
@@ -21,7 +23,7 @@ fn a_header_has_every_field_at_its_place() {
         aux: 0x5152_5354,
     };
     let bytes = [
-        0x04, 0x03, 0x00, 0x00, 0x00, 0x00, 0x03, 0x02, // body_len, meta_len, kind, flags
+        0x04, 0x03, 0x00, 0x00, 0x02, 0x01, 0x03, 0x02, // body_len, meta_len, kind, flags
         0x14, 0x13, 0x12, 0x11, 0x24, 0x23, 0x22, 0x21, // slot, generation
         0x34, 0x33, 0x32, 0x31, 0x44, 0x43, 0x42, 0x41, // code, time_us
         0x54, 0x53, 0x52, 0x51, 0x00, 0x00, 0x00, 0x00, // aux, check
@@ -43,12 +45,27 @@ fn every_header_that_parses_encodes_to_the_same_bytes() {
     for _ in 0..200_000 {
         let mut bytes: [u8; 32] = random.bytes(32).try_into().unwrap();
         // Wholly random bytes are refused at once: most reserved fields are made right.
-        bytes[6] = KINDS[random.below(4)] as u8;
+        bytes[6] = KINDS[random.below(KINDS.len())] as u8;
         for reserved in [4, 5, 7, 28, 29, 30, 31] {
             bytes[reserved] &= if random.below(64) == 0 { 0xff } else { 0 };
         }
-        if bytes[6] == Kind::Request as u8 || random.below(2) == 0 {
+        if bytes[6] != Kind::Response as u8 || random.below(2) == 0 {
             bytes[20..28].fill(0);
+        }
+        match KINDS.into_iter().find(|kind| *kind as u8 == bytes[6]) {
+            Some(Kind::Hello) => bytes[8..16].copy_from_slice(b"ringcall"),
+            Some(Kind::GoAway) => bytes[8..16].fill(0),
+            Some(Kind::Item) => bytes[16..20].fill(0),
+            Some(Kind::Credit) => {
+                bytes[..4].fill(0);
+                bytes[16..20].fill(0);
+                bytes[24] = 1;
+            }
+            Some(Kind::Cancel | Kind::Ping | Kind::Pong) => {
+                bytes[..4].fill(0);
+                bytes[16..20].fill(0);
+            }
+            _ => {}
         }
         if random.below(2) == 0 {
             bytes[2..4].fill(0);
@@ -73,17 +90,22 @@ fn random_bytes_are_no_header_and_no_panic() {
 
 #[test]
 fn a_frame_is_its_header_and_body_padded_to_sixteen() {
-    let frame_len = |body_len| Header { body_len, ..header(Kind::Request) }.frame_len();
+    let of_len = |body_len, meta_len| Header { body_len, meta_len, ..header(Kind::Request) };
+    let frame_len = |body_len| of_len(body_len, 0).frame_len();
     assert_eq!(frame_len(0), 32);
     assert_eq!(frame_len(1), 48);
     assert_eq!(frame_len(16), 48);
     assert_eq!(frame_len(17), 64);
     assert_eq!(frame_len(u32::MAX), (1 << 32) + 32);
+    // And its metadata between the two.
+    assert_eq!(of_len(1, 3).frame_len(), 96);
+    assert_eq!(of_len(1, 3).payload_len(), 49);
+    assert_eq!(of_len(u32::MAX, u16::MAX).frame_len(), (1 << 32) + 32 + 65_535 * 16);
 }
 
 #[test]
 fn unknown_kinds_are_refused() {
-    for kind in (0..=u8::MAX).filter(|kind| ![1, 2, 3, 10].contains(kind)) {
+    for kind in (0..=u8::MAX).filter(|kind| !(1..=11).contains(kind)) {
         let mut bytes = header(Kind::Request).encode();
         bytes[6] = kind;
         assert_eq!(Header::parse(&bytes), Err(HeaderError::UnknownKind(kind)));
@@ -92,51 +114,129 @@ fn unknown_kinds_are_refused() {
 
 #[test]
 fn flags_without_a_meaning_are_refused() {
+    let meant = |kind| match kind {
+        Kind::Response => vec![Flags::NOT_EXECUTED, Flags::DETAILS],
+        Kind::GoAway => vec![Flags::END],
+        Kind::Request => vec![Flags::STREAM],
+        Kind::Item => vec![Flags::END, Flags::CALLEE],
+        Kind::Credit => vec![Flags::CALLEE],
+        _ => Vec::new(),
+    };
     for kind in KINDS {
         for bit in 0..8 {
             let flags = 1 << bit;
-            let mut bytes = Header { code: 13, ..header(kind) }.encode();
-            if kind == Kind::Hello {
-                bytes = header(kind).encode();
-            }
+            // A status has other flags than a reply, where that makes a difference.
+            let code = if kind == Kind::Response { 13 } else { header(kind).code };
+            let mut bytes = Header { code, ..header(kind) }.encode();
             bytes[7] = flags;
             let parsed = Header::parse(&bytes);
-            if kind == Kind::Response && flags == 0x02 {
-                assert!(parsed.unwrap().flags.contains(Flags::NOT_EXECUTED));
+            if let Ok(header) = &parsed {
+                assert_eq!(header.encode()[7], flags);
+                assert!(meant(kind).contains(&header.flags), "{kind} {flags}");
             } else {
                 assert_eq!(parsed, Err(HeaderError::ReservedFlags { flags, kind }));
+                let is_meant =
+                    |meant: &Flags| Header { flags: *meant, ..header(kind) }.encode()[7] == flags;
+                assert!(!meant(kind).iter().any(is_meant), "{kind} {flags}");
             }
         }
     }
 }
 
 #[test]
-fn a_reply_that_no_handler_made_is_refused() {
-    let header = Header { flags: Flags::NOT_EXECUTED, ..header(Kind::Response) };
-    let refused = HeaderError::ReservedFlags { flags: 0x02, kind: Kind::Response };
-    assert_eq!(Header::parse(&header.encode()), Err(refused));
+fn a_reply_has_no_flags() {
+    for flags in [Flags::NOT_EXECUTED, Flags::DETAILS, Flags::NOT_EXECUTED.with(Flags::DETAILS)] {
+        let header = Header { flags, ..header(Kind::Response) };
+        let bytes = header.encode();
+        let refused = HeaderError::ReservedFlags { flags: bytes[7], kind: Kind::Response };
+        assert_eq!(Header::parse(&bytes), Err(refused));
+        let status = Header { code: 1, ..header }.encode();
+        assert_eq!(Header::parse(&status).unwrap().flags, flags);
+    }
 }
 
 #[test]
 fn reserved_fields_must_be_zero() {
-    let everywhere = [(4, "meta_len"), (5, "meta_len"), (28, "check"), (31, "check")];
     for kind in KINDS {
-        for (at, field) in everywhere {
+        let parse = |at: usize, byte: u8| {
             let mut bytes = header(kind).encode();
-            bytes[at] = 0x80;
-            assert_eq!(Header::parse(&bytes), Err(HeaderError::ReservedField(field)));
+            bytes[at] = byte;
+            Header::parse(&bytes)
+        };
+        let reserved = |field| Err(HeaderError::ReservedField(field));
+        for at in 28..32 {
+            assert_eq!(parse(at, 0x80), reserved("check"));
         }
-        for at in 20..28 {
-            let field = if at < 24 { "time_us" } else { "aux" };
-            let mut bytes = header(kind).encode();
-            bytes[at] = 0x80;
-            let parsed = Header::parse(&bytes);
+        for at in 24..28 {
             match kind {
-                Kind::Response => assert!(parsed.is_ok()),
-                _ => assert_eq!(parsed, Err(HeaderError::ReservedField(field))),
+                Kind::Response | Kind::Item | Kind::Credit => {
+                    assert!(parse(at, 0x80).is_ok());
+                }
+                _ => assert_eq!(parse(at, 0x80), reserved("aux")),
+            }
+        }
+        for at in 20..24 {
+            match kind {
+                Kind::Request | Kind::OneWay | Kind::Response => assert!(parse(at, 0x80).is_ok()),
+                _ => assert_eq!(parse(at, 0x80), reserved("time_us")),
+            }
+        }
+        for at in 16..20 {
+            match kind {
+                Kind::Item | Kind::Credit | Kind::Cancel | Kind::Ping | Kind::Pong => {
+                    assert_eq!(parse(at, 0x80), reserved("code"));
+                }
+                Kind::Hello => {}
+                _ => assert!(parse(at, 0x80).is_ok()),
+            }
+        }
+        for (at, byte) in [(4, 1), (5, 1)] {
+            match kind {
+                Kind::Request | Kind::OneWay | Kind::Response => assert!(parse(at, byte).is_ok()),
+                _ => assert_eq!(parse(at, byte), reserved("meta_len")),
             }
         }
     }
+}
+
+#[test]
+fn metadata_is_bounded_by_its_header() {
+    for kind in [Kind::Request, Kind::OneWay, Kind::Response] {
+        let parse = |meta_len| Header::parse(&Header { meta_len, ..header(kind) }.encode());
+        assert_eq!(parse(512).unwrap().meta_bytes(), METADATA_LEN_MAX);
+        assert_eq!(parse(513), Err(HeaderError::MetadataTooLong { meta_len: 8208 }));
+        assert_eq!(parse(u16::MAX), Err(HeaderError::MetadataTooLong { meta_len: 1_048_560 }));
+    }
+}
+
+#[test]
+fn a_frame_of_its_call_alone_has_no_body() {
+    for kind in [Kind::Credit, Kind::Cancel, Kind::Ping, Kind::Pong] {
+        let parse = |body_len| Header::parse(&Header { body_len, ..header(kind) }.encode());
+        assert!(parse(0).is_ok());
+        for body_len in [1, u32::MAX] {
+            assert_eq!(parse(body_len), Err(HeaderError::BodyNotAllowed { body_len, kind }));
+        }
+    }
+}
+
+#[test]
+fn the_end_of_items_has_no_body() {
+    let kind = Kind::Item;
+    for flags in [Flags::NONE, Flags::CALLEE] {
+        let item = Header { body_len: 9, aux: 3, flags, ..header(kind) };
+        assert_eq!(Header::parse(&item.encode()), Ok(item));
+        let end = Header { flags: flags.with(Flags::END), ..item };
+        let refused = Err(HeaderError::BodyNotAllowed { body_len: 9, kind });
+        assert_eq!(Header::parse(&end.encode()), refused);
+        assert!(Header::parse(&Header { body_len: 0, ..end }.encode()).is_ok());
+    }
+}
+
+#[test]
+fn credit_is_not_zero() {
+    let none = Header { aux: 0, ..header(Kind::Credit) };
+    assert_eq!(Header::parse(&none.encode()), Err(HeaderError::ReservedField("aux")));
 }
 
 #[test]
@@ -159,7 +259,7 @@ fn a_hello_of_another_magic_is_refused() {
 #[test]
 fn the_text_of_a_status_is_bounded_by_its_header() {
     let refused = |kind, body_len| Err(HeaderError::StatusTooLong { body_len, kind });
-    for kind in [Kind::Response, Kind::GoAway] {
+    for kind in [Kind::Response, Kind::GoAway, Kind::Notice] {
         let parse = |body_len| {
             Header::parse(&Header { body_len, code: 14, ..header(kind) }.encode())
                 .map(|header| header.body_len)
@@ -168,6 +268,13 @@ fn the_text_of_a_status_is_bounded_by_its_header() {
         assert_eq!(parse(1025), refused(kind, 1025));
         assert_eq!(parse(u32::MAX), refused(kind, u32::MAX));
     }
+    let detailed = |body_len| {
+        let header = Header { body_len, code: 14, flags: Flags::DETAILS, ..header(Kind::Response) };
+        Header::parse(&header.encode()).map(|header| header.body_len)
+    };
+    let longest = STATUS_BODY_LEN_MAX as u32;
+    assert_eq!(detailed(longest), Ok(longest));
+    assert_eq!(detailed(longest + 1), refused(Kind::Response, longest + 1));
     let reply = Header { body_len: u32::MAX, ..header(Kind::Response) };
     assert_eq!(Header::parse(&reply.encode()), Ok(reply));
 }

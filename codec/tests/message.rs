@@ -115,6 +115,35 @@ fn a_message_without_contents_is_an_empty_body() {
 }
 
 #[test]
+fn an_empty_body_is_read_wherever_it_points() {
+    #[derive(Archive, Serialize)]
+    struct Ping;
+    impl ringcall_codec::Field for Ping {
+        const LAYOUT: u64 = 1;
+    }
+    impl Message for Ping {}
+    /// No bytes either, at an address that is not any.
+    #[derive(Archive, Serialize)]
+    struct Nothing([u128; 0]);
+    impl ringcall_codec::Field for Nothing {
+        const LAYOUT: u64 = 2;
+    }
+    impl Message for Nothing {}
+
+    let memory = aligned(&[0; 32]);
+    let none = Vec::new();
+    let empty = (0..=32).map(|at| &memory[at..at]).chain([&[][..], &none[..]]);
+    for body in empty {
+        assert!(access::<Ping>(body).is_ok(), "at {:p}", body.as_ptr());
+        assert!(access::<Nothing>(body).is_ok(), "at {:p}", body.as_ptr());
+        let refused = access::<Blob>(body).map(drop);
+        assert_eq!(refused, Err(BodyError::Invalid { body_len: 0 }));
+    }
+    // With bytes, alignment is asked for whatever the message.
+    assert_eq!(access::<Ping>(&memory[1..]).map(drop), Err(BodyError::Misaligned));
+}
+
+#[test]
 fn a_body_that_is_not_aligned_is_named_so() {
     let body = archive(&Order::example());
     for offset in 0..=16 {

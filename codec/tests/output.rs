@@ -5,7 +5,8 @@
 mod support;
 
 use ringcall_codec::{
-    ClientEvent, Code, EncodeError, Limits, OpenError, ReplyError, access, limits::HEADER_LEN,
+    CallOptions, Code, EncodeError, Event, Limits, OpenError, ReplyError, access,
+    limits::HEADER_LEN,
 };
 use support::{Blob, ECHO, Gaps, Pair, frames_of, hello};
 
@@ -22,7 +23,7 @@ fn padding_is_zero_and_holds_nothing_of_earlier_frames() {
     for len in 0..64 {
         soil(pair.client.output());
         let blob = Blob { id: u64::MAX, bytes: vec![0xff; len] };
-        pair.client.call(&mut pair.scratch, ECHO, &blob).unwrap();
+        pair.client.call(&mut pair.scratch, ECHO, CallOptions::default(), &blob).unwrap();
         let output = pair.client.output();
         let body_len = u32::from_le_bytes(output[..4].try_into().unwrap()) as usize;
         assert_eq!(output.len(), (HEADER_LEN + body_len).next_multiple_of(16));
@@ -42,16 +43,16 @@ fn gaps_inside_an_archive_are_zero() {
     };
     // Dirties the working memory of the encoder too.
     let full = gaps(0xee, Some(0xeeee_eeee_eeee_eeee));
-    pair.client.call(&mut pair.scratch, ECHO, &full).unwrap();
+    pair.client.call(&mut pair.scratch, ECHO, CallOptions::default(), &full).unwrap();
     for maybe in [None, Some(0x0101_0101_0101_0101)] {
         soil(pair.client.output());
-        pair.client.call(&mut pair.scratch, ECHO, &gaps(1, maybe)).unwrap();
+        pair.client.call(&mut pair.scratch, ECHO, CallOptions::default(), &gaps(1, maybe)).unwrap();
         let first = pair.client.output().clone();
         assert!(!first.contains(&0xee));
         pair.client.output().clear();
         pair.client.output().resize(4096, 0x77);
         pair.client.output().clear();
-        pair.client.call(&mut pair.scratch, ECHO, &gaps(1, maybe)).unwrap();
+        pair.client.call(&mut pair.scratch, ECHO, CallOptions::default(), &gaps(1, maybe)).unwrap();
         assert_eq!(pair.client.output()[HEADER_LEN..], first[HEADER_LEN..]);
     }
 }
@@ -65,10 +66,10 @@ fn a_request_that_is_too_long_leaves_nothing_and_takes_no_slot() {
     let too_long = EncodeError::TooLong { body_len_max: 64 * 1024 - 32 };
     for len in [64 * 1024, 1 << 20] {
         let blob = Blob { id: 2, bytes: vec![0xab; len] };
-        let call = pair.client.call(&mut pair.scratch, ECHO, &blob);
+        let call = pair.client.call(&mut pair.scratch, ECHO, CallOptions::default(), &blob);
         assert_eq!(call, Err(OpenError::Encode(too_long)));
         assert_eq!(*pair.client.output(), before);
-        assert_eq!(pair.client.calls_in_flight(), 1);
+        assert_eq!(pair.client.calls_made(), 1);
     }
     let next = pair.call(&Blob::new(3, 10));
     assert_eq!(next.slot(), 1);
@@ -85,13 +86,13 @@ fn a_reply_that_is_too_long_becomes_a_status() {
     pair.drive();
     let too_long = EncodeError::TooLong { body_len_max: 64 * 1024 - 32 };
     let long = Blob { id: 3, bytes: vec![0xab; 100_000] };
-    let replied = pair.server.reply(&mut pair.scratch, first, &long);
+    let replied = pair.server.reply(&mut pair.scratch, first, &[], &long);
     assert_eq!(replied, Err(ReplyError::Encode(too_long)));
     assert!(!pair.server.output().contains(&0xab), "a part of the reply is left");
     pair.reply(second, &Blob::new(4, 10));
     pair.drive();
     let (failed, _) = pair.client_events.pop_front().unwrap();
-    let ClientEvent::Failed(call, status) = failed else { panic!("{failed:?}") };
+    let Event::Failed(call, status) = failed else { panic!("{failed:?}") };
     assert_eq!((call, status.code()), (first, Code::ResourceExhausted));
     let text = "reply: message does not fit into a body of 65504 bytes, the most the peer accepts";
     assert_eq!(status.message(), text);
@@ -109,7 +110,7 @@ fn the_longest_message_arrives_whatever_the_limit() {
         // The longest that is accepted, found from above.
         let longest = (0..200).find_map(|less| {
             let blob = Blob { id: 1, bytes: vec![1; frame_len_max as usize - less] };
-            pair.client.call(&mut pair.scratch, ECHO, &blob).ok()
+            pair.client.call(&mut pair.scratch, ECHO, CallOptions::default(), &blob).ok()
         });
         assert!(longest.is_some());
         assert!(pair.client.output().len() <= frame_len_max as usize);

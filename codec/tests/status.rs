@@ -1,13 +1,14 @@
-//! Statuses: a code, a text that is cut to its limit, and whether the handler ran.
+//! Statuses: a code, a text that is cut to its limit, whether the handler ran, and details.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use ringcall_codec::{
-    ClientEvent, Code, Flags, Header, Kind, Status, limits::STATUS_MESSAGE_LEN_MAX,
+    Code, EncodeError, Event, Flags, Header, Kind, Status,
+    limits::{STATUS_DETAILS_LEN_MAX, STATUS_MESSAGE_LEN_MAX},
 };
-use support::{Blob, Pair, frame, header, response};
+use support::{Blob, Order, Pair, frame, header, response};
 
 const CODES: [Code; 16] = [
     Code::Cancelled,
@@ -36,7 +37,7 @@ fn travel(status: &Status) -> Status {
     assert!(pair.server.refuse(call, status));
     pair.drive();
     match pair.client_events.pop_front().unwrap().0 {
-        ClientEvent::Failed(failed, status) if failed == call => status,
+        Event::Failed(failed, status) if failed == call => status,
         event => panic!("{event:?}"),
     }
 }
@@ -48,7 +49,7 @@ fn received(code: u32, flags: Flags, body: &[u8]) -> Status {
     let header = Header { code, flags, ..response(call) };
     pair.feed_client(&frame(header, body)).unwrap();
     match pair.client_events.pop_front().unwrap().0 {
-        ClientEvent::Failed(_, status) => status,
+        Event::Failed(_, status) => status,
         event => panic!("{event:?}"),
     }
 }
@@ -72,9 +73,10 @@ fn a_code_of_a_later_version_reads_as_unknown() {
     }
     // Zero is no status: where a GOAWAY has it, the peer has not said what it is.
     let mut pair = Pair::open();
-    pair.feed_client(&frame(header(Kind::GoAway), b"")).unwrap();
+    let last = Header { flags: Flags::END, ..header(Kind::GoAway) };
+    pair.feed_client(&frame(last, b"")).unwrap();
     let (event, _) = pair.client_events.pop_front().unwrap();
-    assert_eq!(event, ClientEvent::GoAway(Status::new(Code::Unknown, "")));
+    assert_eq!(event, Event::GoAway(Status::new(Code::Unknown, "")));
 }
 
 #[test]
@@ -106,4 +108,55 @@ fn a_text_that_is_not_utf8_is_shown_with_replacements() {
 fn a_status_prints_its_code_and_text() {
     assert_eq!(Status::new(Code::NotFound, "no such key").to_string(), "not found: no such key");
     assert_eq!(Status::new(Code::DataLoss, "").to_string(), "data loss");
+}
+
+#[test]
+fn details_are_read_as_the_type_that_they_were_given_as() {
+    let plain = Status::new(Code::NotFound, "no such order");
+    assert!(!plain.has_details());
+    assert!(plain.details::<Order>().is_none());
+
+    let status = plain.clone().with_details(&Order::example()).unwrap();
+    assert!(status.has_details());
+    let order = status.details::<Order>().unwrap();
+    assert_eq!(order.id, Order::example().id);
+    assert_eq!(order.customer, Order::example().customer);
+    assert_eq!(order.lines.len(), 2);
+    assert!(status.details::<Blob>().is_none());
+    assert_eq!(status.message(), "no such order");
+    assert_eq!(status.to_string(), plain.to_string());
+
+    // The later ones count.
+    let status = status.with_details(&Blob::new(3, 40)).unwrap();
+    assert!(status.details::<Order>().is_none());
+    assert_eq!(status.details::<Blob>().unwrap().bytes.as_slice(), Blob::new(3, 40).bytes);
+}
+
+#[test]
+fn a_status_with_details_is_copied_and_compared_whole() {
+    let plain = Status::new(Code::Aborted, "");
+    let status = plain.clone().with_details(&Blob::new(1, 9)).unwrap();
+    let copy = status.clone();
+    assert_eq!(copy, status);
+    assert_ne!(status, plain);
+    assert_ne!(status, plain.clone().with_details(&Blob::new(2, 9)).unwrap());
+    assert_ne!(status, plain.with_details(&Order::example()).unwrap());
+    drop(status);
+    assert_eq!(copy.details::<Blob>().unwrap().id, 1);
+}
+
+#[test]
+fn details_beyond_their_limit_are_refused() {
+    const MAX: usize = STATUS_DETAILS_LEN_MAX;
+    // The bytes of the list, and 16 for what points to them.
+    let status = |len| Status::new(Code::Internal, "").with_details(&Blob::new(0, len));
+    assert_eq!(status(MAX - 16).unwrap().details::<Blob>().unwrap().bytes.len(), MAX - 16);
+    assert_eq!(status(MAX - 15), Err(EncodeError::TooLong { body_len_max: MAX }));
+    assert_eq!(status(1 << 20), Err(EncodeError::TooLong { body_len_max: MAX }));
+}
+
+#[test]
+fn a_status_is_small() {
+    assert!(size_of::<Status>() <= 40);
+    assert!(size_of::<Result<(), Status>>() <= 40);
 }

@@ -4,10 +4,11 @@
 
 mod support;
 
-use ringcall_codec::{
-    CallId, ClientSession, Code, Header, Kind, Limits, ServerSession, SessionError, ShardPlace,
+use ringcall_codec::{CallId, Code, Flags, Header, Kind, Limits, SessionError, Status};
+use support::{
+    Blob, KINDS, METHODS, Pair, Random, client, frame, header, hello, of_call, request, response,
+    server,
 };
-use support::{Blob, METHODS, Pair, Random, frame, header, hello, request, response};
 
 /// What the server of an open pair says to a request of this id.
 fn accept(pair: &mut Pair, call: CallId) -> Result<(), SessionError> {
@@ -23,7 +24,7 @@ fn a_call_id_cannot_be_used_while_its_call_runs() {
     // Nor its slot with another generation.
     let later = CallId::new(3, 6);
     assert_eq!(accept(&mut pair, later), Err(SessionError::CallReused(later)));
-    assert_eq!(pair.server.calls_in_flight(), 1);
+    assert_eq!(pair.server.calls_running(), 1);
 }
 
 #[test]
@@ -105,25 +106,26 @@ fn a_response_to_no_call_is_refused() {
 #[test]
 fn each_end_refuses_what_belongs_to_the_other() {
     let mut pair = Pair::open();
-    let to_server = pair.feed_server(&frame(response(CallId::new(0, 1)), b""));
-    let why = "this end serves calls and makes none";
-    let kind = Kind::Response;
-    assert_eq!(to_server, Err(SessionError::Unexpected { kind, why }));
-    let to_client = pair.feed_client(&frame(request(CallId::new(0, 1)), b""));
+    // The server made no call that could be answered.
+    let call = CallId::new(0, 1);
+    let to_server = pair.feed_server(&frame(response(call), b""));
+    assert_eq!(to_server, Err(SessionError::NoSuchCall(call)));
     let why = "this end makes calls and serves none";
-    let kind = Kind::Request;
-    assert_eq!(to_client, Err(SessionError::Unexpected { kind, why }));
+    for kind in [Kind::Request, Kind::OneWay] {
+        let to_client = pair.feed_client(&frame(of_call(kind, call), b""));
+        assert_eq!(to_client, Err(SessionError::Unexpected { kind, why }));
+    }
 }
 
 #[test]
 fn a_session_takes_no_call_before_hello() {
     // As a transport would that has not asked the decoder.
     let why = "a connection begins with HELLO";
-    let mut server = ServerSession::new(METHODS, Limits::default(), ShardPlace::default());
+    let mut server = server(METHODS);
     let kind = Kind::Request;
     let refused = server.handle_frame(&request(CallId::new(0, 1)), b"");
     assert_eq!(refused, Err(SessionError::Unexpected { kind, why }));
-    let mut client = ClientSession::new(METHODS, Limits::default());
+    let mut client = client(METHODS);
     let kind = Kind::Response;
     let refused = client.handle_frame(&response(CallId::new(0, 1)), b"");
     assert_eq!(refused, Err(SessionError::Unexpected { kind, why }));
@@ -139,12 +141,13 @@ fn nothing_follows_a_goaway_and_calls_that_run_are_answered() {
     let mut pair = Pair::open();
     let running = CallId::new(0, 1);
     accept(&mut pair, running).unwrap();
-    pair.feed_server(&frame(header(Kind::GoAway), b"")).unwrap();
+    let last = frame(Header { flags: Flags::END, ..header(Kind::GoAway) }, b"");
+    pair.feed_server(&last).unwrap();
     let why = "the peer has said GOAWAY";
     let late = accept(&mut pair, CallId::new(1, 1));
     let kind = Kind::Request;
     assert_eq!(late, Err(SessionError::Unexpected { kind, why }));
-    let again = pair.feed_server(&frame(header(Kind::GoAway), b""));
+    let again = pair.feed_server(&last);
     let kind = Kind::GoAway;
     assert_eq!(again, Err(SessionError::Unexpected { kind, why }));
     pair.server.output().clear();
@@ -206,20 +209,28 @@ fn garbage_ends_the_connection_and_never_panics() {
 #[test]
 fn frames_of_random_fields_never_panic() {
     let mut random = Random::new(10);
-    let kinds = [Kind::Hello, Kind::Request, Kind::Response, Kind::GoAway];
     let mut pair = Pair::open();
+    let mut events = Vec::new();
     for _ in 0..50_000 {
         let len = random.below(64);
         let body = random.bytes(len);
         let header = Header {
             call: CallId::new(random.below(5) as u32, random.below(4) as u32),
             code: random.below(20) as u32,
-            ..header(kinds[random.below(4)])
+            meta_len: [0, 0, 1, 3][random.below(4)],
+            flags: [Flags::NONE, Flags::END, Flags::DETAILS][random.below(3)],
+            time_us: [0, 0, 500][random.below(3)],
+            ..header(KINDS[random.below(KINDS.len())])
         };
+        if random.below(500) == 0 {
+            pair = Pair::open();
+        }
         // Straight into the sessions, past the decoder's checks.
         let _ = pair.server.handle_frame(&header, &body);
         let _ = pair.client.handle_frame(&header, &body);
-        assert!(pair.server.calls_in_flight() <= 5);
+        let _ = pair.server.refuse_header(&header, &Status::new(Code::Unavailable, ""));
+        let _ = pair.server.handle_timeout(random.next() % 1_000_000_000, &mut events);
+        assert!(pair.server.calls_running() <= 5);
     }
 }
 
@@ -233,6 +244,6 @@ fn bits_flipped_in_an_exchange_never_panic() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         let mut pair = Pair::new(Limits::default(), Limits::default());
         let _ = pair.feed_server(&flipped);
-        assert!(pair.server.calls_in_flight() <= 2);
+        assert!(pair.server.calls_running() <= 2);
     }
 }

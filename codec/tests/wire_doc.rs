@@ -1,17 +1,18 @@
-//! docs/wire.md: its worked example and its fingerprints are those of the code.
+//! docs/wire.md: its examples, fingerprints and tables are those of the code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use ringcall_codec::{
-    ClientEvent, ClientSession, Code, Field, Limits, Message, MethodInfo, Scratch, ServerEvent,
-    ServerSession, ShardPlace, Status, access, layout::layout_of_struct,
+    CallOptions, Code, Event, Field, Flags, Key, Kind, Message, Metadata, MethodInfo, MethodKind,
+    Scratch, Session, SessionConfig, ShardPlace, Status, layout::layout_of_struct,
 };
 use rkyv::{Archive, Serialize};
 use support::{aligned, frames_of};
 
 const DOC: &str = include_str!("../../docs/wire.md");
+const LIMITS: &str = include_str!("../src/limits.rs");
 
 #[derive(Archive, Serialize)]
 struct Hello {
@@ -44,12 +45,13 @@ impl Field for Greeting {
 
 impl Message for Greeting {}
 
-const METHODS: &[MethodInfo] = &[MethodInfo {
-    id: method_id("Greeter.hello"),
-    name: "Greeter.hello",
-    request: Hello::LAYOUT,
-    reply: Greeting::LAYOUT,
-}];
+const METHODS: &[MethodInfo] = &[
+    MethodInfo::unary(HELLO, "Greeter.hello", Hello::LAYOUT, Greeting::LAYOUT),
+    MethodInfo { kind: MethodKind::OneWay, ..NOTED },
+];
+const NOTED: MethodInfo = MethodInfo::unary(NOTE, "Greeter.note", Hello::LAYOUT, 0);
+const HELLO: u32 = method_id("Greeter.hello");
+const NOTE: u32 = method_id("Greeter.note");
 
 /// FNV-1a (32 bits), as the macros compute it.
 const fn method_id(name: &str) -> u32 {
@@ -78,49 +80,164 @@ fn assert_example(name: &str, bytes: &[u8]) {
     assert!(bytes == example(name), "{name} is\n{lines}");
 }
 
+/// Takes what one end says, compares it with an example, and gives it to the other end.
+fn say(name: &str, from: &mut Session, to: &mut Session) -> Vec<Event> {
+    let bytes = std::mem::take(from.output());
+    assert_example(name, &bytes);
+    let is_hello = bytes[8..16] == *b"ringcall";
+    let before = if is_hello { Vec::new() } else { support::hello() };
+    let frames = frames_of(&[&before[..], &bytes].concat());
+    let said = frames[usize::from(!is_hello)..].iter();
+    said.map(|(header, payload)| to.handle_frame(header, &aligned(payload)).unwrap()).collect()
+}
+
+fn hello(name: &str) -> Hello {
+    Hello { name: name.to_owned() }
+}
+
 #[test]
 fn the_worked_example_is_what_the_sessions_say() {
-    let (limits, shard) = (Limits::default(), ShardPlace { index: 0, count: 2 });
-    let mut client = ClientSession::new(METHODS, limits);
-    let mut server = ServerSession::new(METHODS, limits, shard);
+    let (config, shard) = (SessionConfig::default(), ShardPlace { index: 0, count: 2 });
+    let mut client = Session::client(&config, METHODS, &[]);
+    let mut server = Session::server(&config, shard, &[], METHODS);
     let mut scratch = Scratch::default();
+    let none = CallOptions::default();
+    assert_eq!(say("client-hello", &mut client, &mut server), [Event::Opened]);
+    assert_eq!(say("server-hello", &mut server, &mut client), [Event::Opened]);
 
-    let client_hello = std::mem::take(client.output());
-    assert_example("client-hello", &client_hello);
-    let (header, body) = frames_of(&client_hello).remove(0);
-    assert_eq!(server.handle_frame(&header, &body), Ok(ServerEvent::Opened));
-    let server_hello = std::mem::take(server.output());
-    assert_example("server-hello", &server_hello);
-    let (header, body) = frames_of(&server_hello).remove(0);
-    assert_eq!(client.handle_frame(&header, &body), Ok(ClientEvent::Opened));
+    let mut metadata = Metadata::new();
+    metadata.insert(Key::TENANT, "acme").unwrap();
+    let metadata = metadata.as_bytes();
+    let options = CallOptions { deadline_us: Some(5_000), metadata, ..none };
+    let ada = client.call(&mut scratch, HELLO, options, &hello("Ada")).unwrap();
+    let runs = |call| [Event::Call { call, method: HELLO }];
+    assert_eq!(say("request", &mut client, &mut server), runs(ada));
+    assert_eq!(server.deadline_us(ada), Some(5_000));
+    let mallory = client.call(&mut scratch, HELLO, none, &hello("Mallory")).unwrap();
+    assert_eq!(say("second-request", &mut client, &mut server), runs(mallory));
+    let eve = client.call(&mut scratch, HELLO, none, &hello("Eve")).unwrap();
+    assert_eq!(say("third-request", &mut client, &mut server), runs(eve));
+    let number = client.one_way(&mut scratch, NOTE, none, &hello("Bob")).unwrap();
+    let one_way = Event::OneWay { number, method: NOTE };
+    assert_eq!(say("one-way", &mut client, &mut server), [one_way]);
 
-    for (name, example) in [("Ada", "request"), ("Mallory", "second-request")] {
-        let hello = Hello { name: name.to_owned() };
-        client.call(&mut scratch, METHODS[0].id, &hello).unwrap();
-        let request = std::mem::take(client.output());
-        assert_example(example, &request);
-        let (header, body) = frames_of(&[&client_hello[..], &request].concat()).remove(1);
-        let event = server.handle_frame(&header, &body);
-        let call = header.call;
-        assert_eq!(event, Ok(ServerEvent::Call { call, method: METHODS[0].id }));
-        assert_eq!(access::<Hello>(&aligned(&body)).unwrap().name, name);
-    }
-
-    let calls: Vec<_> =
-        frames_of(&[client_hello, example("request"), example("second-request")].concat())
-            .iter()
-            .map(|(header, _)| header.call)
-            .collect();
     let status = Status::new(Code::PermissionDenied, "not you").not_executed();
-    assert!(server.refuse(calls[2], &status));
-    assert_example("status", server.output());
-    server.output().clear();
+    assert!(server.refuse(mallory, &status));
+    let failed = Event::Failed(mallory, status);
+    assert_eq!(say("status", &mut server, &mut client), [failed]);
+    let status = Status::new(Code::NotFound, "no such guest");
+    server.end_one_way(number, Err(&status));
+    let notice = Event::Notice { number, status };
+    assert_eq!(say("notice", &mut server, &mut client), [notice]);
+
+    client.abandon(eve);
+    assert_eq!(say("cancel", &mut client, &mut server), [Event::Stop(eve)]);
+    assert!(server.end_stopped(eve, &Status::new(Code::Internal, "it was told to")));
+    assert_eq!(say("cancelled", &mut server, &mut client), [Event::Abandoned]);
+
+    client.release(mallory);
+    let again = client.call(&mut scratch, HELLO, none, &hello("Mallory")).unwrap();
+    assert_eq!(say("later-request", &mut client, &mut server), runs(again));
+    let status = Status::new(Code::ResourceExhausted, "too often");
+    let status = status.with_details(&hello("tomorrow")).unwrap();
+    assert!(server.refuse(again, &status));
+    let failed = Event::Failed(again, status);
+    assert_eq!(say("detailed-status", &mut server, &mut client), [failed]);
+
     let greeting = Greeting { text: "Hello, Ada!".to_owned(), visits: 1 };
-    server.reply(&mut scratch, calls[1], &greeting).unwrap();
-    assert_example("reply", server.output());
-    server.output().clear();
-    server.go_away(&Status::new(Code::Unavailable, "the server stops"));
-    assert_example("goaway", server.output());
+    server.reply(&mut scratch, ada, &[], &greeting).unwrap();
+    assert_eq!(say("reply", &mut server, &mut client), [Event::Reply(ada)]);
+    client.release(ada);
+    client.release(again);
+
+    let mut due = Vec::new();
+    client.handle_timeout(client.next_timeout_us(), &mut due).unwrap();
+    // The deadline of a call that was answered.
+    assert!(client.output().is_empty());
+    client.handle_timeout(client.next_timeout_us(), &mut due).unwrap();
+    assert!(due.is_empty());
+    assert_eq!(say("ping", &mut client, &mut server), [Event::Nothing]);
+    assert_eq!(say("pong", &mut server, &mut client), [Event::Pong(0)]);
+
+    let status = Status::new(Code::Unavailable, "the server stops");
+    server.drain(&status);
+    let drains = [Event::Draining(status), Event::Nothing];
+    assert_eq!(say("drain", &mut server, &mut client), drains);
+    assert_eq!(say("drain-pong", &mut client, &mut server), [Event::Pong(0)]);
+    assert!(server.is_drained());
+    let status = Status::new(Code::Unavailable, "every call has ended");
+    server.go_away(&status);
+    assert_eq!(say("goaway", &mut server, &mut client), [Event::GoAway(status)]);
+}
+
+/// The rows of the table under this heading, cell by cell, without the marks of code.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let start = DOC.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let lines = DOC[start + 1..].lines().skip_while(|line| !line.starts_with('|'));
+    let cells = |line: &str| {
+        let inside = line.trim_matches('|').split('|');
+        inside.map(|cell| cell.trim().replace('`', "")).collect()
+    };
+    lines.take_while(|line| line.starts_with('|')).skip(2).map(cells).collect()
+}
+
+#[test]
+fn the_kinds_are_those_of_the_code() {
+    let rows = table("### Kinds");
+    for (number, row) in (1..).zip(&rows) {
+        let kind = support::KINDS.into_iter().find(|kind| *kind as u8 == number).unwrap();
+        assert_eq!(row[..2], [number.to_string(), kind.to_string()]);
+    }
+    assert_eq!(rows.len(), support::KINDS.len());
+}
+
+#[test]
+fn the_flags_are_those_of_the_code() {
+    let rows = table("### Flags");
+    let flags = |name: &str| match name {
+        "END" => Some(Flags::END),
+        "NOT_EXECUTED" => Some(Flags::NOT_EXECUTED),
+        "DETAILS" => Some(Flags::DETAILS),
+        "CALLEE" => Some(Flags::CALLEE),
+        "STREAM" => Some(Flags::STREAM),
+        _ => None,
+    };
+    let mut used = 0;
+    for row in &rows {
+        let Some(flags) = flags(&row[1]) else {
+            assert_eq!(row[2], "assigned, not used", "{row:?}");
+            continue;
+        };
+        let bit = support::header(Kind::Request);
+        let bit = ringcall_codec::Header { flags, ..bit }.encode()[7];
+        assert_eq!(row[0], format!("{bit:#04x}"));
+        used += 1;
+    }
+    assert_eq!(used, 5);
+}
+
+#[test]
+fn the_keys_are_those_of_the_code() {
+    let rows: Vec<_> = table("### Keys").into_iter().map(|row| row[..2].to_vec()).collect();
+    let keys = [
+        ("AUTHORIZATION", Key::AUTHORIZATION),
+        ("TRACEPARENT", Key::TRACEPARENT),
+        ("TRACESTATE", Key::TRACESTATE),
+        ("IDEMPOTENCY_KEY", Key::IDEMPOTENCY_KEY),
+        ("USER_AGENT", Key::USER_AGENT),
+        ("TENANT", Key::TENANT),
+        ("LOCALE", Key::LOCALE),
+    ];
+    let expected: Vec<_> =
+        keys.iter().map(|(name, key)| vec![key.get().to_string(), (*name).to_owned()]).collect();
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn the_example_of_metadata_is_what_is_encoded() {
+    let mut metadata = Metadata::new();
+    metadata.insert(Key::LOCALE, "de").unwrap().insert_named("a.b", "value").unwrap();
+    assert_example("metadata", metadata.as_bytes());
 }
 
 #[test]
@@ -158,7 +275,7 @@ fn the_fingerprints_are_those_of_the_code() {
 #[test]
 fn every_limit_in_the_table_is_that_of_the_code() {
     use ringcall_codec::limits::*;
-    for (name, value) in [
+    let values: [(&str, u64); 28] = [
         ("HEADER_LEN", HEADER_LEN as u64),
         ("FRAME_ALIGN", FRAME_ALIGN as u64),
         ("FRAME_LEN_MAX_DEFAULT", FRAME_LEN_MAX_DEFAULT.into()),
@@ -170,8 +287,28 @@ fn every_limit_in_the_table_is_that_of_the_code() {
         ("HELLO_METHODS_MAX", HELLO_METHODS_MAX as u64),
         ("HELLO_BODY_LEN_MAX", HELLO_BODY_LEN_MAX as u64),
         ("STATUS_MESSAGE_LEN_MAX", STATUS_MESSAGE_LEN_MAX as u64),
-    ] {
-        let row = format!("| `{name}` | {value} |");
-        assert!(DOC.contains(&row), "{row}");
-    }
+        ("STATUS_DETAILS_LEN_MAX", STATUS_DETAILS_LEN_MAX as u64),
+        ("STATUS_BODY_LEN_MAX", STATUS_BODY_LEN_MAX as u64),
+        ("METADATA_LEN_MAX", METADATA_LEN_MAX as u64),
+        ("METADATA_ENTRIES_MAX", METADATA_ENTRIES_MAX as u64),
+        ("METADATA_NAME_LEN_MAX", METADATA_NAME_LEN_MAX as u64),
+        ("CANCELS_PER_SECOND_MAX", CANCELS_PER_SECOND_MAX.into()),
+        ("PINGS_PER_SECOND_MAX", PINGS_PER_SECOND_MAX.into()),
+        ("STREAM_WINDOW_DEFAULT", STREAM_WINDOW_DEFAULT.into()),
+        ("CONNECTION_WINDOW_DEFAULT", CONNECTION_WINDOW_DEFAULT.into()),
+        ("WINDOW_FLOOR", WINDOW_FLOOR.into()),
+        ("WINDOW_CEILING", WINDOW_CEILING.into()),
+        ("ITEM_COST_MIN", ITEM_COST_MIN.into()),
+        ("HELLO_US_DEFAULT", HELLO_US_DEFAULT),
+        ("FRAME_START_US_DEFAULT", FRAME_START_US_DEFAULT),
+        ("BYTES_PER_S_MIN_DEFAULT", BYTES_PER_S_MIN_DEFAULT),
+        ("PING_AFTER_US_DEFAULT", PING_AFTER_US_DEFAULT),
+        ("PING_ANSWER_US_DEFAULT", PING_ANSWER_US_DEFAULT),
+    ];
+    let rows: Vec<_> = table("## Limits").into_iter().map(|row| row[..2].to_vec()).collect();
+    let expected: Vec<_> =
+        values.iter().map(|(name, value)| vec![(*name).to_owned(), value.to_string()]).collect();
+    assert_eq!(rows, expected);
+    let count = LIMITS.lines().filter(|line| line.starts_with("pub const ")).count();
+    assert_eq!(count, values.len(), "a limit is missing");
 }

@@ -22,6 +22,13 @@ impl Errors {
         self.push(Error::new_spanned(tokens, message));
     }
 
+    /// Adds the error, where the result is one.
+    pub(crate) fn extend(&mut self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.push(error);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -29,6 +36,11 @@ impl Errors {
     /// `compile_error!` for each error; nothing where there is none.
     pub(crate) fn into_tokens(self) -> TokenStream {
         self.0.map(Error::into_compile_error).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn messages(self) -> Vec<String> {
+        self.0.into_iter().flatten().map(|error| error.to_string()).collect()
     }
 }
 

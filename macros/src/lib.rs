@@ -8,8 +8,7 @@
 //!
 //! One file each: `message` (the item), `field` (what may stand in a message, and how a borrow
 //! in it is archived), `service` (the trait and its server), `client`, `method` (one method's
-//! signature), `options` (`#[service(...)]` and `#[rpc(...)]`), `id` (method ids), `lifetimes`,
-//! `attributes` and `errors`.
+//! XX
 
 use proc_macro::TokenStream;
 
@@ -23,6 +22,8 @@ mod message;
 mod method;
 mod options;
 mod service;
+mod signature;
+mod timeout;
 
 /// Makes a struct or an enum one that travels: it can be a request, a reply, or part of one.
 ///
@@ -60,7 +61,25 @@ pub fn message(args: TokenStream, item: TokenStream) -> TokenStream {
 /// ```ignore
 /// #[ringcall::service]
 /// pub trait Kv {
+///     #[rpc(timeout = "5ms", idempotent)]
 ///     async fn get(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
+///
+///     #[rpc(oneway)]
+///     async fn note(&self, cx: &Context, request: Request<'_, Line>);
+///
+///     async fn scan(
+///         &self,
+///         cx: &Context,
+///         request: Request<'_, Range>,
+///         rows: Sink<'_, Row>,
+///     ) -> Result<Done, Status>;
+///
+///     async fn upload(
+///         &self,
+///         cx: &Context,
+///         request: Request<'_, Open>,
+///         parts: Source<Part>,
+///     ) -> Result<Done, Status>;
 /// }
 /// ```
 ///
@@ -71,6 +90,11 @@ pub fn message(args: TokenStream, item: TokenStream) -> TokenStream {
 /// - `KvClient`, with a function for each method, `KvClient::GET` for each method's id, and
 ///   `KvClient::METHODS`.
 ///
+/// A method has one request and, unless it is one-way, one result. Behind the request it takes a
+/// `Source<I>` of items that the caller sends, a `Sink<'_, O>` for items that it sends itself, or
+/// both in either order. The error of its result is a `Status`, or another type that is made
+/// from a `Status` and into one.
+///
 /// A request and reply may borrow. A reply may borrow from its request, by name:
 /// `async fn echo<'a>(&self, cx: &Context, request: Request<'a, Blob<'a>>) -> Result<Blob<'a>,
 /// Status>`.
@@ -78,7 +102,15 @@ pub fn message(args: TokenStream, item: TokenStream) -> TokenStream {
 /// # Options
 ///
 /// - `#[service(name = "acme.Kv")]`: the name on the wire; the trait's name unless given.
-/// - `#[rpc(id = 7)]` on a method: its id on the wire; FNV-1a (32 bits) of `Kv.get` unless given.
+///
+/// On a method, `#[rpc(...)]` with any of:
+///
+/// - `timeout = "5ms"`: the time that a call gets unless its caller says otherwise, from `1us` to
+///   `60m`; a whole number of `us`, `ms`, `s` or `m`. None unless given.
+/// - `oneway`: there is no reply; the method returns nothing, and takes no streams.
+/// - `idempotent`: a call may be made twice without harm.
+/// - `no_cancel`: the handler is finished also when its caller gave up.
+/// - `id = 7`: the id on the wire; FNV-1a (32 bits) of `Kv.get` unless given.
 ///
 /// # Errors
 ///

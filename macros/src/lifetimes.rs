@@ -2,7 +2,8 @@
 //!
 //! A method names its messages with lifetimes of its own (`Blob<'a>`), which do not exist
 //! outside its signature. The server and the client write `Blob<'_>` where the compiler finds
-//! the lifetime itself, and `Blob<'static>` where there is nothing to borrow from.
+//! the lifetime itself, `Blob<'call>` where a client's call borrows it, and `Blob<'static>` where
+//! there is nothing to borrow from.
 
 use proc_macro2::Span;
 use syn::{
@@ -19,6 +20,12 @@ pub(crate) fn elided(ty: &Type) -> Type {
 /// `ty` with each lifetime replaced by `'static`, also where a reference has none written.
 pub(crate) fn statics(ty: &Type) -> Type {
     fold(ty, "'static")
+}
+
+/// `ty` with each lifetime replaced by `'call`, also where a reference has none written: for what
+/// is borrowed for as long as a call takes.
+pub(crate) fn of_call(ty: &Type) -> Type {
+    fold(ty, "'call")
 }
 
 /// The lifetimes that are written in `ty`.
@@ -64,7 +71,7 @@ impl VisitMut for Fold {
 
     fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
         visit_mut::visit_type_reference_mut(self, reference);
-        if reference.lifetime.is_none() && self.to == "'static" {
+        if reference.lifetime.is_none() && self.to != "'_" {
             let span: Span = reference.and_token.span;
             reference.lifetime = Some(Lifetime::new(self.to, span));
             self.changed = true;
@@ -91,9 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_without_a_lifetime_becomes_static() {
+    fn a_reference_without_a_lifetime_gets_one_where_none_is_elided() {
         let ty: Type = parse_quote!((&str, &'a [u8]));
         assert_eq!(text(&statics(&ty)), "(&'staticstr,&'static[u8])");
+        assert_eq!(text(&of_call(&ty)), "(&'callstr,&'call[u8])");
         assert_eq!(text(&elided(&ty)), "(&str,&'_[u8])");
     }
 

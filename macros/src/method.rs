@@ -1,11 +1,10 @@
 //! One method of a service: its form is checked, and what is generated for it is read off it.
 
-use std::fmt::Display;
+use syn::{Attribute, Error, Ident, TraitItemFn, Type, ext::IdentExt};
 
-use quote::ToTokens;
-use syn::{
-    Attribute, Error, FnArg, GenericArgument, GenericParam, Ident, Path, PathArguments, Receiver,
-    ReturnType, Signature, TraitItemFn, Type, TypePath, ext::IdentExt,
+use crate::{
+    options::RpcOptions,
+    signature::{Reader, Stream},
 };
 
 /// A method that has the expected form.
@@ -20,27 +19,61 @@ pub(crate) struct Method {
     pub(crate) constant: Ident,
     /// `Q` of `Request<'_, Q>`, as written.
     pub(crate) request: Type,
-    /// `R` of `Result<R, Status>`, as written.
+    pub(crate) kind: Kind,
+    /// Time that a call gets unless its caller says otherwise, in microseconds; zero is for ever.
+    pub(crate) timeout_us: u32,
+    pub(crate) idempotent: bool,
+    pub(crate) no_cancel: bool,
+}
+
+/// What a call consists of beside its request.
+pub(crate) enum Kind {
+    OneWay,
+    Answered(Box<Answer>),
+}
+
+/// How a call is answered.
+pub(crate) struct Answer {
+    /// `R` of `Result<R, E>`, as written.
     pub(crate) reply: Type,
+    /// `E` of `Result<R, E>`, as written.
+    pub(crate) error: Type,
+    /// What the method takes behind the request, in that order: at most one of each kind.
+    pub(crate) streams: Vec<Stream<Type>>,
 }
 
 impl Method {
-    /// Reads a method of the service named `service`. Its id follows from its name.
+    /// Reads a method of the service named `service`.
     ///
     /// # Errors
     ///
     /// The first thing about the method that is not of the form
-    /// `async fn name(&self, cx: &Context, request: Request<'_, T>) -> Result<R, Status>`.
-    pub(crate) fn new(method: &TraitItemFn, service: &str) -> Result<Self, Error> {
+    /// `async fn name(&self, cx: &Context, request: Request<'_, Q>) -> Result<R, E>`, or of that
+    /// which its options and streams give it.
+    pub(crate) fn new(
+        method: &TraitItemFn,
+        options: &RpcOptions,
+        service: &str,
+    ) -> Result<Self, Error> {
         let signature = &method.sig;
+        let reader = Reader::new(signature, options.oneway);
         let name = signature.ident.unraw().to_string();
         if let Some(body) = &method.default {
-            return Err(wrong(body, signature, "a service's method has no body in the trait"));
+            return Err(reader.wrong(body, "a service's method has no body in the trait"));
         }
-        check_qualifiers(signature)?;
-        let request = request_of(signature)?;
-        let reply = reply_of(signature)?;
-        if RESERVED.iter().any(|reserved| name == *reserved) {
+        reader.check_qualifiers()?;
+        let parameters = reader.parameters()?;
+        let kind = match reader.result()? {
+            None => Kind::OneWay,
+            Some((reply, error)) => Kind::Answered(Box::new(Answer {
+                reply: reply.clone(),
+                error: error.clone(),
+                streams: parameters.streams.into_iter().map(Stream::cloned).collect(),
+            })),
+        };
+        // `METHODS` is also the constant of a method named `Methods`.
+        let lower = name.to_ascii_lowercase();
+        if RESERVED.contains(&lower.as_str()) || name.starts_with(RESERVED_PREFIX) {
             let message =
                 format!("`{name}` is a name that the generated client needs; choose another");
             return Err(Error::new(signature.ident.span(), message));
@@ -48,184 +81,84 @@ impl Method {
         let wire_name = format!("{service}.{name}");
         Ok(Self {
             attributes: method.attrs.clone(),
-            id: crate::id::of(&wire_name),
+            id: options.id.unwrap_or_else(|| crate::id::of(&wire_name)),
             constant: Ident::new(&name.to_ascii_uppercase(), signature.ident.span()),
             name: signature.ident.clone(),
             wire_name,
-            request: request.clone(),
-            reply: reply.clone(),
+            request: parameters.request.clone(),
+            kind,
+            timeout_us: options.timeout_us.unwrap_or(0),
+            idempotent: options.idempotent,
+            no_cancel: options.no_cancel,
         })
     }
 }
 
-fn check_qualifiers(signature: &Signature) -> Result<(), Error> {
-    if let Some(token) = &signature.constness {
-        return Err(wrong(token, signature, "a service's method is not `const`"));
-    }
-    if let Some(token) = &signature.unsafety {
-        return Err(wrong(token, signature, "a service's method is not `unsafe`"));
-    }
-    if let Some(token) = &signature.abi {
-        return Err(wrong(token, signature, "a service's method has no ABI of its own"));
-    }
-    for parameter in &signature.generics.params {
-        if !matches!(parameter, GenericParam::Lifetime(_)) {
-            return Err(wrong(parameter, signature, METHOD_PARAMETER));
+impl Kind {
+    /// The variant of `ringcall::MethodKind`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::OneWay => "OneWay",
+            Self::Answered(answer) => match (answer.source(), answer.sink()) {
+                (None, None) => "Unary",
+                (None, Some(_)) => "ServerStream",
+                (Some(_), None) => "ClientStream",
+                (Some(_), Some(_)) => "TwoWay",
+            },
         }
     }
-    match signature.asyncness {
-        Some(_) => Ok(()),
-        None => Err(wrong(signature.fn_token, signature, "a service's method is `async`")),
+
+    pub(crate) fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::OneWay => None,
+            Self::Answered(answer) => Some(answer),
+        }
+    }
+}
+
+impl Answer {
+    /// The items that the caller sends.
+    pub(crate) fn source(&self) -> Option<&Type> {
+        self.streams.iter().find_map(|stream| match stream {
+            Stream::Source(item) => Some(item),
+            Stream::Sink(_) => None,
+        })
+    }
+
+    /// The items that the handler sends.
+    pub(crate) fn sink(&self) -> Option<&Type> {
+        self.streams.iter().find_map(|stream| match stream {
+            Stream::Sink(item) => Some(item),
+            Stream::Source(_) => None,
+        })
     }
 }
 
-/// Checks the parameters; the message type of the last.
-fn request_of(signature: &Signature) -> Result<&Type, Error> {
-    let mut inputs = signature.inputs.iter();
-    let name = &signature.ident;
-    match inputs.next() {
-        Some(FnArg::Receiver(receiver)) if is_plain_self(receiver) => {}
-        Some(FnArg::Receiver(receiver)) => {
-            return Err(wrong(receiver, signature, "a service is called through `&self`"));
-        }
-        Some(FnArg::Typed(_)) | None => {
-            return Err(wrong(name, signature, "a service's method takes `&self`"));
-        }
-    }
-    match inputs.next() {
-        Some(FnArg::Typed(context)) if is_context(&context.ty) => {}
-        Some(other) => {
-            return Err(wrong(other, signature, "the first parameter is the call's context"));
-        }
-        None => {
-            return Err(wrong(name, signature, "the method takes no context and no request"));
-        }
-    }
-    let request = match inputs.next() {
-        Some(FnArg::Typed(argument)) => match request_message(&argument.ty) {
-            Some(message) => message,
-            None => {
-                return Err(wrong(&argument.ty, signature, "the second parameter is the request"));
-            }
-        },
-        Some(FnArg::Receiver(receiver)) => {
-            return Err(wrong(receiver, signature, "`self` is the first parameter"));
-        }
-        None => return Err(wrong(name, signature, "the method takes no request")),
-    };
-    match inputs.next() {
-        Some(more) => Err(wrong(more, signature, "a method takes one request and no more")),
-        None => check_message(request, signature).map(|()| request),
-    }
-}
-
-/// The message type of the result.
-fn reply_of(signature: &Signature) -> Result<&Type, Error> {
-    let ReturnType::Type(_, output) = &signature.output else {
-        return Err(wrong(&signature.ident, signature, "the method returns no result"));
-    };
-    let reply = match last_arguments(output, "Result").as_deref() {
-        Some([GenericArgument::Type(reply), GenericArgument::Type(status)])
-            if is_named(status, "Status") =>
-        {
-            reply
-        }
-        _ => {
-            return Err(wrong(output, signature, "a method returns a reply or a status"));
-        }
-    };
-    check_message(reply, signature).map(|()| reply)
-}
-
-/// Refuses types that have no name outside the method's signature.
-fn check_message(ty: &Type, signature: &Signature) -> Result<(), Error> {
-    match ty {
-        Type::ImplTrait(_) | Type::TraitObject(_) | Type::Infer(_) | Type::Macro(_) => {
-            Err(wrong(ty, signature, "a message is a concrete type"))
-        }
-        Type::Path(path) if starts_with_self(path) => {
-            Err(wrong(ty, signature, "a message does not depend on who serves it"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// `T` of `Request<'_, T>` or `Request<T>`.
-fn request_message(ty: &Type) -> Option<&Type> {
-    match last_arguments(ty, "Request")?.as_slice() {
-        [GenericArgument::Lifetime(_), GenericArgument::Type(message)]
-        | [GenericArgument::Type(message)] => Some(message),
-        _ => None,
-    }
-}
-
-/// Whether the receiver is `&self`, with or without a lifetime.
-fn is_plain_self(receiver: &Receiver) -> bool {
-    receiver.reference.is_some() && receiver.mutability.is_none() && receiver.colon_token.is_none()
-}
-
-fn is_context(ty: &Type) -> bool {
-    match ty {
-        Type::Reference(reference) => {
-            reference.mutability.is_none() && is_named(&reference.elem, "Context")
-        }
-        _ => false,
-    }
-}
-
-fn is_named(ty: &Type, name: &str) -> bool {
-    last_segment(ty).is_some_and(|last| last.ident == name)
-}
-
-fn starts_with_self(path: &TypePath) -> bool {
-    path.path.segments.first().is_some_and(|first| first.ident == "Self")
-}
-
-/// The generic arguments of a path that ends in `name`.
-fn last_arguments<'a>(ty: &'a Type, name: &str) -> Option<Vec<&'a GenericArgument>> {
-    let last = last_segment(ty).filter(|last| last.ident == name)?;
-    match &last.arguments {
-        PathArguments::AngleBracketed(arguments) => Some(arguments.args.iter().collect()),
-        _ => None,
-    }
-}
-
-fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
-    match ty {
-        Type::Path(TypePath { qself: None, path: Path { segments, .. } }) => segments.last(),
-        _ => None,
-    }
-}
-
-/// An error at `at` that says what is wrong and what the method should look like.
-fn wrong(at: impl ToTokens, signature: &Signature, what: impl Display) -> Error {
-    let name = &signature.ident;
-    Error::new_spanned(
-        at,
-        format!(
-            "{what}; expected `async fn {name}(&self, cx: &Context, request: Request<'_, T>) -> \
-             Result<R, Status>`"
-        ),
-    )
-}
-
-/// Functions of every client.
-const RESERVED: [&str; 4] = ["client", "connect", "methods", "with"];
-const METHOD_PARAMETER: &str = "a method has no parameters but lifetimes: the layouts of its \
-    messages, which both ends compare, are of concrete types";
+/// Functions and constants of every client.
+const RESERVED: [&str; 5] = ["client", "connect", "methods", "on", "with"];
+/// With which the names of the constants begin that hold what is known of a method.
+const RESERVED_PREFIX: &str = "__";
 
 #[cfg(test)]
 mod tests {
+    use quote::ToTokens;
     use syn::parse_quote;
 
     use super::*;
 
     fn read(method: TraitItemFn) -> Result<Method, Error> {
-        Method::new(&method, "Kv")
+        Method::new(&method, &RpcOptions::default(), "Kv")
     }
 
     fn text(tokens: impl ToTokens) -> String {
         tokens.to_token_stream().to_string().replace(' ', "")
+    }
+
+    /// The kind's name, the source's and the sink's item.
+    fn kind(method: TraitItemFn) -> (&'static str, Option<String>, Option<String>) {
+        let kind = read(method).unwrap().kind;
+        let answer = kind.answer().unwrap();
+        (kind.name(), answer.source().map(text), answer.sink().map(text))
     }
 
     #[test]
@@ -238,52 +171,100 @@ mod tests {
         assert_eq!(method.id, crate::id::of("Kv.get"));
         assert_eq!(method.constant, "GET");
         assert_eq!(text(method.request), "Get");
-        assert_eq!(text(method.reply), "Got");
+        assert_eq!(method.kind.name(), "Unary");
+        let answer = method.kind.answer().unwrap();
+        assert_eq!((text(&answer.reply), text(&answer.error)), ("Got".into(), "Status".into()));
+        assert_eq!((method.timeout_us, method.idempotent, method.no_cancel), (0, false, false));
     }
 
     #[test]
-    fn paths_lifetimes_and_raw_names_are_accepted() {
+    fn paths_lifetimes_raw_names_and_other_errors_are_accepted() {
         let method = read(parse_quote! {
             async fn r#type<'a>(
                 &'a self,
                 _: &'a ringcall::Context,
                 request: ringcall::Request<'a, v1::Blob<'a>>,
-            ) -> std::result::Result<v1::Blob<'a>, ringcall::Status>;
+            ) -> std::result::Result<v1::Blob<'a>, errors::Denied<'a>>;
         });
         let method = method.unwrap();
         assert_eq!(method.wire_name, "Kv.type");
         assert_eq!(method.constant, "TYPE");
-        assert_eq!(text(method.request), "v1::Blob<'a>");
-        assert_eq!(text(method.reply), "v1::Blob<'a>");
+        assert_eq!(text(&method.request), "v1::Blob<'a>");
+        let answer = method.kind.answer().unwrap();
+        assert_eq!(text(&answer.reply), "v1::Blob<'a>");
+        assert_eq!(text(&answer.error), "errors::Denied<'a>");
     }
 
     #[test]
-    fn what_is_missing_is_named_with_the_expected_form() {
-        let error = |method| read(method).err().unwrap().to_string();
-        let missing = error(parse_quote! {
-            async fn get(&self, cx: &Context) -> Result<Got, Status>;
-        });
-        assert!(missing.starts_with("the method takes no request; expected `async fn get(&self"));
-        let missing = error(parse_quote! {
-            fn get(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
-        });
-        assert!(missing.starts_with("a service's method is `async`"));
+    fn options_are_the_methods() {
+        let method: TraitItemFn = parse_quote! {
+            async fn note(&self, cx: &Context, request: Request<'_, Line>);
+        };
+        let options = RpcOptions {
+            id: Some(7),
+            timeout_us: Some(5_000),
+            oneway: true,
+            idempotent: true,
+            no_cancel: true,
+        };
+        let method = Method::new(&method, &options, "Kv").unwrap();
+        assert_eq!((method.id, method.timeout_us), (7, 5_000));
+        assert!(method.idempotent && method.no_cancel);
+        assert_eq!(method.kind.name(), "OneWay");
+        assert!(method.kind.answer().is_none());
     }
 
     #[test]
-    fn a_message_that_has_no_name_outside_the_signature_is_refused() {
-        for method in [
-            parse_quote! {
-                async fn a(&self, cx: &Context, request: Request<'_, Self>) -> Result<R, Status>;
-            },
-            parse_quote! {
-                async fn b(&self, cx: &Context, request: Request<'_, Q>) -> Result<Self::R, Status>;
-            },
-            parse_quote! {
-                async fn c(&self, cx: &Context, request: Request<'_, impl M>) -> Result<R, Status>;
-            },
-        ] {
-            assert!(read(method).is_err());
+    fn streams_make_the_kind_in_either_order() {
+        let some = |name: &str| Some(name.to_owned());
+        let sink = kind(parse_quote! {
+            async fn scan(&self, cx: &Context, q: Request<'_, Q>, o: Sink<'_, O>) -> Result<R, E>;
+        });
+        assert_eq!(sink, ("ServerStream", None, some("O")));
+        let source = kind(parse_quote! {
+            async fn put(&self, cx: &Context, q: Request<'_, Q>, i: Source<I>) -> Result<R, E>;
+        });
+        assert_eq!(source, ("ClientStream", some("I"), None));
+        let source_first: TraitItemFn = parse_quote! {
+            async fn talk(
+                &self,
+                cx: &Context,
+                request: Request<'_, Q>,
+                items: ringcall::Source<v1::I>,
+                replies: ringcall::Sink<'_, O<'_>>,
+            ) -> Result<R, E>;
+        };
+        let mut sink_first = source_first.clone();
+        let replies = sink_first.sig.inputs.pop().unwrap().into_value();
+        sink_first.sig.inputs.insert(3, replies);
+        for (method, first) in [(source_first, "Source"), (sink_first, "Sink")] {
+            let expected = ("TwoWay", some("v1::I"), some("O<'_>"));
+            assert_eq!(kind(method.clone()), expected);
+            let method = read(method).unwrap();
+            let streams = &method.kind.answer().unwrap().streams;
+            assert_eq!(matches!(streams[0], Stream::Source(_)), first == "Source");
         }
+    }
+
+    #[test]
+    fn a_name_that_the_client_needs_is_refused() {
+        for name in ["client", "connect", "methods", "on", "with", "r#on", "Methods", "__info_get"]
+        {
+            let name: Ident = syn::parse_str(name).unwrap();
+            let method = read(parse_quote! {
+                async fn #name(&self, cx: &Context, request: Request<'_, Q>) -> Result<R, E>;
+            });
+            let message = method.err().unwrap().to_string();
+            assert!(message.ends_with("is a name that the generated client needs; choose another"));
+        }
+    }
+
+    #[test]
+    fn a_body_is_refused() {
+        let method = read(parse_quote! {
+            async fn get(&self, cx: &Context, request: Request<'_, Q>) -> Result<R, E> { todo() }
+        });
+        let message = method.err().unwrap().to_string();
+        assert!(message.starts_with("a service's method has no body in the trait; expected"));
     }
 }

@@ -1,58 +1,80 @@
-//! `#[service(name = "...")]` and `#[rpc(id = N)]`.
+//! `#[service(name = "...")]` and `#[rpc(...)]`.
+//!
+//! A wrong option is one error and is left out; the options beside it hold. So a method whose
+//! timeout is misspelt is still one-way, and gets no second error for that it returns nothing.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use syn::{
-    Attribute, Error, Ident, LitInt, LitStr, Meta,
-    meta::ParseNestedMeta,
-    parse::{Parse, Parser},
+    Attribute, Error, Ident, Lit, LitStr, Meta, Token, meta::ParseNestedMeta, parse::Parser,
 };
+
+use crate::{errors::Errors, timeout};
+
+/// What `#[rpc(...)]` says of a method.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct RpcOptions {
+    /// The id on the wire, where it does not follow from the name.
+    pub(crate) id: Option<u32>,
+    /// Time that a call gets unless its caller says otherwise, in microseconds.
+    pub(crate) timeout_us: Option<u32>,
+    /// There is no reply.
+    pub(crate) oneway: bool,
+    /// A call may be made twice without harm.
+    pub(crate) idempotent: bool,
+    /// A handler is finished although its caller gave up.
+    pub(crate) no_cancel: bool,
+}
 
 /// The name that `#[service(...)]` gives, if it does.
 ///
-/// # Errors
-///
-/// An unknown option, one given twice, or a name that is no dotted list of identifiers.
-pub(crate) fn service_name(args: TokenStream) -> Result<Option<String>, Error> {
+/// Refused: an unknown option, one given twice, or a name that is no dotted list of identifiers.
+pub(crate) fn service_name(args: TokenStream, errors: &mut Errors) -> Option<String> {
     let mut name = None;
     let parser = syn::meta::parser(|option| {
-        if option.path.is_ident("name") {
-            let text: LitStr = value(&option, &name)?;
-            if !text.value().split('.').all(is_identifier) {
-                return Err(Error::new(text.span(), NAME));
-            }
-            name = Some(text.value());
-            return Ok(());
-        }
-        Err(unknown(&option, SERVICE_OPTIONS))
+        let given = Given::read(&option)?;
+        errors.extend(match given.name.as_str() {
+            "name" => given.set(&mut name, NAME, parse_name),
+            _ => Err(given.unknown(SERVICE_OPTIONS)),
+        });
+        Ok(())
     });
-    parser.parse2(args)?;
-    Ok(name)
+    let parsed = parser.parse2(args);
+    errors.extend(parsed);
+    name
 }
 
-/// Takes `#[rpc(...)]` off a method: the id it gives, if it does.
-///
-/// # Errors
-///
-/// An unknown option, one given twice, or an id that is no `u32`.
-pub(crate) fn take_rpc_id(attributes: &mut Vec<Attribute>) -> Result<Option<u32>, Error> {
-    let (rpc, others) = attributes.drain(..).partition::<Vec<_>, _>(is_rpc);
-    *attributes = others;
-    let mut id = None;
-    for attribute in &rpc {
-        if !matches!(attribute.meta, Meta::List(_)) {
-            return Err(Error::new_spanned(attribute, format!("expected {RPC_OPTIONS}")));
-        }
-        attribute.parse_nested_meta(|option| {
-            if option.path.is_ident("id") {
-                let number: LitInt = value(&option, &id)?;
-                let parsed = number.base10_parse().map_err(|_| Error::new(number.span(), ID))?;
-                id = Some(parsed);
-                return Ok(());
+impl RpcOptions {
+    /// Takes `#[rpc(...)]` off a method, and reads it.
+    ///
+    /// Refused: an unknown option, one given twice, and a value that is not of the option's form.
+    pub(crate) fn take(attributes: &mut Vec<Attribute>, errors: &mut Errors) -> Self {
+        let mut options = Self::default();
+        for attribute in attributes.extract_if(.., |attribute| is_rpc(attribute)) {
+            if !matches!(attribute.meta, Meta::List(_)) {
+                let message = format!("expected `#[rpc(...)]`; {RPC_OPTIONS}");
+                errors.push_at(&attribute, message);
+                continue;
             }
-            Err(unknown(&option, RPC_OPTIONS))
-        })?;
+            let parsed = attribute.parse_nested_meta(|option| {
+                let given = Given::read(&option)?;
+                errors.extend(options.set(given));
+                Ok(())
+            });
+            errors.extend(parsed);
+        }
+        options
     }
-    Ok(id)
+
+    fn set(&mut self, given: Given<'_>) -> Result<(), Error> {
+        match given.name.as_str() {
+            "id" => given.set(&mut self.id, ID, parse_id),
+            "timeout" => given.set(&mut self.timeout_us, timeout::TIMEOUT, timeout::parse),
+            "oneway" => given.switch_on(&mut self.oneway),
+            "idempotent" => given.switch_on(&mut self.idempotent),
+            "no_cancel" => given.switch_on(&mut self.no_cancel),
+            _ => Err(given.unknown(RPC_OPTIONS)),
+        }
+    }
 }
 
 /// Whether this is ringcall's `#[rpc(...)]`.
@@ -60,17 +82,79 @@ pub(crate) fn is_rpc(attribute: &Attribute) -> bool {
     attribute.path().is_ident("rpc")
 }
 
-/// What stands after `option =`, where the option is not `set` yet.
-fn value<T: Parse, V>(option: &ParseNestedMeta<'_>, set: &Option<V>) -> Result<T, Error> {
-    match set {
-        Some(_) => Err(option.error("this option is given twice")),
-        None => option.value()?.parse(),
+/// One option as it is written, up to the comma behind it.
+struct Given<'a> {
+    option: &'a ParseNestedMeta<'a>,
+    name: String,
+    /// What follows the name, without `=`.
+    value: TokenStream,
+    /// Whether there is a `=`.
+    is_assigned: bool,
+}
+
+impl<'a> Given<'a> {
+    fn read(option: &'a ParseNestedMeta<'a>) -> Result<Self, Error> {
+        let input = option.input;
+        let is_assigned = input.parse::<Option<Token![=]>>()?.is_some();
+        let mut value = TokenStream::new();
+        while !input.is_empty() && !input.peek(Token![,]) {
+            value.extend([input.parse::<TokenTree>()?]);
+        }
+        let name = option.path.get_ident().map(Ident::to_string).unwrap_or_default();
+        Ok(Self { option, name, value, is_assigned })
+    }
+
+    /// Sets an option that has a value; `expected` is the error where there is none.
+    fn set<T>(
+        self,
+        to: &mut Option<T>,
+        expected: &str,
+        parse: impl FnOnce(TokenStream) -> Result<T, Error>,
+    ) -> Result<(), Error> {
+        if to.is_some() {
+            return Err(self.option.error(TWICE));
+        }
+        if !self.is_assigned || self.value.is_empty() {
+            return Err(self.option.error(expected));
+        }
+        *to = Some(parse(self.value)?);
+        Ok(())
+    }
+
+    /// Sets an option that is there or not.
+    fn switch_on(self, to: &mut bool) -> Result<(), Error> {
+        if *to {
+            return Err(self.option.error(TWICE));
+        }
+        // It is meant, whatever else stands behind it.
+        *to = self.value.to_string() != "false";
+        if !self.is_assigned && self.value.is_empty() {
+            return Ok(());
+        }
+        let message = format!("`{0}` has no value; expected `#[rpc({0})]`", self.name);
+        Err(match self.value.is_empty() {
+            true => self.option.error(message),
+            false => Error::new_spanned(self.value, message),
+        })
+    }
+
+    fn unknown(&self, options: &str) -> Error {
+        self.option.error(format!("unknown option `{}`; {options}", self.name))
     }
 }
 
-fn unknown(option: &ParseNestedMeta<'_>, options: &str) -> Error {
-    let name = option.path.get_ident().map(Ident::to_string).unwrap_or_default();
-    option.error(format!("unknown option `{name}`; expected {options}"))
+fn parse_id(value: TokenStream) -> Result<u32, Error> {
+    match syn::parse2::<Lit>(value.clone()) {
+        Ok(Lit::Int(id)) => id.base10_parse().map_err(|_| Error::new_spanned(value, ID)),
+        _ => Err(Error::new_spanned(value, ID)),
+    }
+}
+
+fn parse_name(value: TokenStream) -> Result<String, Error> {
+    match syn::parse2::<LitStr>(value.clone()) {
+        Ok(name) if name.value().split('.').all(is_identifier) => Ok(name.value()),
+        _ => Err(Error::new_spanned(value, NAME)),
+    }
 }
 
 fn is_identifier(text: &str) -> bool {
@@ -79,10 +163,13 @@ fn is_identifier(text: &str) -> bool {
         && characters.all(|next| next.is_ascii_alphanumeric() || next == '_')
 }
 
-const SERVICE_OPTIONS: &str = "`#[service(name = \"package.Service\")]`";
-const RPC_OPTIONS: &str = "`#[rpc(id = N)]`";
-const NAME: &str = "a service's name is identifiers with dots between them, like `acme.Kv`";
-const ID: &str = "a method's id is a number from 0 to 4294967295";
+const SERVICE_OPTIONS: &str = "the only option is `name = \"acme.Kv\"`";
+const RPC_OPTIONS: &str = "the options are `timeout = \"5ms\"`, `oneway`, `idempotent`, \
+    `no_cancel` and `id = N`";
+const TWICE: &str = "this option is given twice";
+const NAME: &str = "a service's name is identifiers with dots between them; expected \
+    `name = \"acme.Kv\"`";
+const ID: &str = "a method's id is a number from 0 to 4294967295; expected `id = N`";
 
 #[cfg(test)]
 mod tests {
@@ -91,41 +178,137 @@ mod tests {
 
     use super::*;
 
+    fn named(args: TokenStream) -> Result<Option<String>, Vec<String>> {
+        let mut errors = Errors::default();
+        let name = service_name(args, &mut errors);
+        if errors.is_empty() { Ok(name) } else { Err(errors.messages()) }
+    }
+
+    /// The options, and the errors in them.
+    fn take(mut attributes: Vec<Attribute>) -> (RpcOptions, Vec<String>) {
+        let mut errors = Errors::default();
+        let options = RpcOptions::take(&mut attributes, &mut errors);
+        assert!(attributes.is_empty());
+        (options, errors.messages())
+    }
+
     #[test]
     fn a_service_may_be_named() {
-        assert_eq!(service_name(quote!()).unwrap(), None);
-        assert_eq!(service_name(quote!(name = "acme.Kv")).unwrap().as_deref(), Some("acme.Kv"));
+        assert_eq!(named(quote!()), Ok(None));
+        assert_eq!(named(quote!(name = "acme.Kv")), Ok(Some("acme.Kv".to_owned())));
     }
 
     #[test]
     fn a_name_that_is_no_dotted_list_of_identifiers_is_refused() {
         for name in ["", ".", "acme.", "acme..Kv", "acme Kv", "1.Kv"] {
-            assert!(service_name(quote!(name = #name)).is_err(), "{name}");
+            assert_eq!(named(quote!(name = #name)), Err(vec![NAME.to_owned()]), "{name}");
         }
-        assert!(service_name(quote!(name = "A", name = "B")).is_err());
-        assert!(service_name(quote!(title = "A")).is_err());
+        for args in [quote!(name), quote!(name =), quote!(name("A")), quote!(name = A)] {
+            assert_eq!(named(args), Err(vec![NAME.to_owned()]));
+        }
+        assert_eq!(named(quote!(name = "A", name = "B")), Err(vec![TWICE.to_owned()]));
+        let unknown = named(quote!(title = "A")).unwrap_err();
+        assert_eq!(unknown, [format!("unknown option `title`; {SERVICE_OPTIONS}")]);
     }
 
     #[test]
-    fn an_id_is_taken_off_the_method() {
-        let mut attributes = vec![parse_quote!(#[doc = "d"]), parse_quote!(#[rpc(id = 0x10)])];
-        assert_eq!(take_rpc_id(&mut attributes).unwrap(), Some(16));
-        assert_eq!(attributes.len(), 1);
-        assert_eq!(take_rpc_id(&mut attributes).unwrap(), None);
+    fn all_options_are_read() {
+        let (options, errors) = take(vec![
+            parse_quote!(#[rpc(timeout = "5ms", idempotent, no_cancel, id = 0x10)]),
+            parse_quote!(#[rpc(oneway,)]),
+        ]);
+        let expected = RpcOptions {
+            id: Some(16),
+            timeout_us: Some(5_000),
+            oneway: true,
+            idempotent: true,
+            no_cancel: true,
+        };
+        assert_eq!((options, errors), (expected, vec![]));
     }
 
     #[test]
-    fn a_wrong_option_of_a_method_is_refused_and_taken_off() {
-        for attribute in [
-            parse_quote!(#[rpc]),
-            parse_quote!(#[rpc(timeout = "5ms")]),
-            parse_quote!(#[rpc(id = 4294967296)]),
-            parse_quote!(#[rpc(id = 1, id = 1)]),
-            parse_quote!(#[rpc(id)]),
+    fn a_method_without_options_has_none_and_keeps_its_attributes() {
+        let mut attributes = vec![parse_quote!(#[doc = "d"]), parse_quote!(#[rpc(id = 1)])];
+        let mut errors = Errors::default();
+        assert_eq!(RpcOptions::take(&mut attributes, &mut errors).id, Some(1));
+        assert!(attributes.len() == 1 && attributes[0].path().is_ident("doc"));
+        assert_eq!(RpcOptions::take(&mut attributes, &mut errors), RpcOptions::default());
+        assert!(errors.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_option_is_one_error_and_is_left_out() {
+        for (attribute, expected) in [
+            (parse_quote!(#[rpc(id = 4294967296)]), ID),
+            (parse_quote!(#[rpc(id = -1)]), ID),
+            (parse_quote!(#[rpc(id = "1")]), ID),
+            (parse_quote!(#[rpc(id = 1 + 1)]), ID),
+            (parse_quote!(#[rpc(id = LOCAL)]), ID),
+            (parse_quote!(#[rpc(id = )]), ID),
+            (parse_quote!(#[rpc(id)]), ID),
+            (parse_quote!(#[rpc(id(1))]), ID),
+            (parse_quote!(#[rpc(timeout)]), timeout::TIMEOUT),
+            (parse_quote!(#[rpc(timeout = 5)]), timeout::TIMEOUT),
+            (parse_quote!(#[rpc(timeout("5ms"))]), timeout::TIMEOUT),
         ] {
-            let mut attributes = vec![attribute];
-            assert!(take_rpc_id(&mut attributes).is_err());
-            assert!(attributes.is_empty());
+            let expected = (RpcOptions::default(), vec![expected.to_owned()]);
+            assert_eq!(take(vec![attribute]), expected);
         }
+    }
+
+    #[test]
+    fn an_option_that_there_is_not_is_named_with_those_that_there_are() {
+        for (attribute, name) in [
+            (parse_quote!(#[rpc(retries = 3)]), "retries"),
+            (parse_quote!(#[rpc(one_way)]), "one_way"),
+            (parse_quote!(#[rpc(type = "x")]), "type"),
+        ] {
+            let expected = format!("unknown option `{name}`; {RPC_OPTIONS}");
+            assert_eq!(take(vec![attribute]), (RpcOptions::default(), vec![expected]));
+        }
+        let (options, errors) = take(vec![parse_quote!(#[rpc]), parse_quote!(#[rpc = "oneway"])]);
+        assert_eq!(options, RpcOptions::default());
+        assert_eq!(errors, vec![format!("expected `#[rpc(...)]`; {RPC_OPTIONS}"); 2]);
+    }
+
+    #[test]
+    fn an_option_without_a_value_has_none() {
+        for attribute in [
+            parse_quote!(#[rpc(oneway = true)]),
+            parse_quote!(#[rpc(oneway(true))]),
+            parse_quote!(#[rpc(oneway = )]),
+        ] {
+            let (options, errors) = take(vec![attribute]);
+            assert!(options.oneway);
+            assert_eq!(errors, ["`oneway` has no value; expected `#[rpc(oneway)]`"]);
+        }
+        let (options, errors) = take(vec![parse_quote!(#[rpc(oneway = false)])]);
+        assert_eq!((options.oneway, errors.len()), (false, 1));
+    }
+
+    #[test]
+    fn an_option_given_twice_is_refused() {
+        for option in [
+            quote!(id = 1),
+            quote!(timeout = "1s"),
+            quote!(oneway),
+            quote!(idempotent),
+            quote!(no_cancel),
+        ] {
+            let (_, errors) = take(vec![parse_quote!(#[rpc(#option, #option)])]);
+            assert_eq!(errors, [TWICE]);
+            let (_, errors) =
+                take(vec![parse_quote!(#[rpc(#option)]), parse_quote!(#[rpc(#option)])]);
+            assert_eq!(errors, [TWICE]);
+        }
+    }
+
+    #[test]
+    fn what_is_right_holds_beside_what_is_wrong() {
+        let (options, errors) =
+            take(vec![parse_quote!(#[rpc(retries = 3, timeout = "5x", oneway, id = "a")])]);
+        assert_eq!(options, RpcOptions { oneway: true, ..RpcOptions::default() });
+        assert_eq!(errors.len(), 3);
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::{
-    Attribute, Error, Ident, ItemTrait, ReturnType, TraitItem, TraitItemFn, Visibility,
+    Attribute, Error, Ident, ItemTrait, ReturnType, TraitItem, TraitItemFn, Type, Visibility,
     ext::IdentExt, parse_quote,
 };
 
@@ -14,8 +14,9 @@ use crate::{
     client,
     errors::{Errors, with_errors},
     lifetimes,
-    method::Method,
-    options,
+    method::{Kind, Method},
+    options::{self, RpcOptions},
+    signature::Stream,
 };
 
 /// The trait with its server and client; `compile_error!`s for what is not as expected.
@@ -25,10 +26,7 @@ pub(crate) fn expand(args: TokenStream, input: TokenStream) -> TokenStream {
         errors.push_at(&input, "`#[service]` goes on a trait");
         return with_errors(&input, errors);
     };
-    let given_name = options::service_name(args).unwrap_or_else(|error| {
-        errors.push(error);
-        None
-    });
+    let given_name = options::service_name(args, &mut errors);
     let name = given_name.unwrap_or_else(|| item.ident.unraw().to_string());
     let can_generate = check_trait(&item, &mut errors);
     let mut methods = Vec::new();
@@ -94,13 +92,9 @@ fn check_trait(item: &ItemTrait, errors: &mut Errors) -> bool {
 
 /// Reads a method, and writes it as the trait has it: `fn` with `impl Future`.
 fn prepare(function: &mut TraitItemFn, service: &str, errors: &mut Errors) -> Option<Method> {
-    let id = options::take_rpc_id(&mut function.attrs).unwrap_or_else(|error| {
-        errors.push(error);
-        None
-    });
-    match Method::new(function, service) {
-        Ok(mut method) => {
-            method.id = id.unwrap_or(method.id);
+    let options = RpcOptions::take(&mut function.attrs, errors);
+    match Method::new(function, &options, service) {
+        Ok(method) => {
             returns_future(function);
             Some(method)
         }
@@ -116,9 +110,11 @@ fn prepare(function: &mut TraitItemFn, service: &str, errors: &mut Errors) -> Op
 /// `async fn f() -> T` as `fn f() -> impl Future<Output = T>`.
 fn returns_future(function: &mut TraitItemFn) {
     function.sig.asyncness = None;
-    if let ReturnType::Type(_, output) = &mut function.sig.output {
-        **output = parse_quote!(impl ::core::future::Future<Output = #output>);
-    }
+    let output = match &function.sig.output {
+        ReturnType::Type(_, output) => output.to_token_stream(),
+        ReturnType::Default => quote!(()),
+    };
+    function.sig.output = parse_quote!(-> impl ::core::future::Future<Output = #output>);
 }
 
 /// Refuses each method whose id or constant an earlier one has, at its name.
@@ -181,20 +177,13 @@ impl Service<'_> {
                 const NAME: &'static str = #name;
                 const METHODS: &'static [::ringcall::MethodInfo] = #client::METHODS;
 
-                // An async block has its captures once; an async fn would have them twice, and
-                // the future is moved to its place for every call.
                 #allow_deprecated
                 #[inline]
-                fn dispatch(
-                    self: ::std::rc::Rc<Self>,
-                    call: ::ringcall::Incoming,
-                ) -> impl ::core::future::Future<Output = ()> + 'static {
-                    async move {
-                        #prelude
-                        match call.method() {
-                            #(#arms)*
-                            _ => call.unknown_method(),
-                        }
+                async fn dispatch(&self, call: &::ringcall::Incoming) {
+                    #prelude
+                    match call.method() {
+                        #(#arms)*
+                        _ => call.unknown_method(),
                     }
                 }
             }
@@ -207,15 +196,42 @@ impl Service<'_> {
         let Method { name, constant, attributes, .. } = method;
         let cfgs = cfgs(attributes);
         let request = lifetimes::elided(&method.request);
-        let reply = lifetimes::elided(&method.reply);
+        let answer = match &method.kind {
+            Kind::OneWay => quote! {
+                #item::#name(&self.0, call.context(), request).await;
+                call.done();
+            },
+            Kind::Answered(answer) => {
+                let reply = lifetimes::elided(&answer.reply);
+                let error = lifetimes::elided(&answer.error);
+                let streams = answer.streams.iter().map(stream);
+                quote! {
+                    call.reply::<#reply, #error>(
+                        #item::#name(&self.0, call.context(), request #(, #streams)*).await,
+                    );
+                }
+            }
+        };
         quote! {
             #(#cfgs)*
             #client::#constant => match call.read::<#request>() {
-                Ok(request) => {
-                    call.reply::<#reply>(#item::#name(&self.0, call.context(), request).await)
-                }
-                Err(status) => call.reply::<#reply>(Err(status)),
+                Ok(request) => { #answer }
+                Err(status) => call.reject(&status),
             },
+        }
+    }
+}
+
+/// A stream as the call gives it to the handler.
+fn stream(stream: &Stream<Type>) -> TokenStream {
+    match stream {
+        Stream::Source(item) => {
+            let item = lifetimes::elided(item);
+            quote!(call.source::<#item>())
+        }
+        Stream::Sink(item) => {
+            let item = lifetimes::elided(item);
+            quote!(call.sink::<#item>())
         }
     }
 }
@@ -224,3 +240,91 @@ const NOT_A_METHOD: &str = "a service has methods only: what it needs beside the
     type that implements it";
 const TRAIT_PARAMETER: &str = "a service has no parameters: the layouts of its messages, which \
     both ends compare, are of concrete types";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands in the server for the method, without spaces.
+    fn expanded(method: TokenStream) -> String {
+        let service = quote!(
+            trait Kv {
+                #method
+            }
+        );
+        text(expand(TokenStream::new(), service))
+    }
+
+    fn text(tokens: TokenStream) -> String {
+        tokens.to_string().replace(' ', "")
+    }
+
+    #[test]
+    fn a_reply_is_what_the_handler_returns() {
+        let expanded = expanded(quote! {
+            async fn get<'a>(&self, cx: &Context, q: Request<'a, Q<'a>>) -> Result<R<'a>, E>;
+        });
+        let arm = quote! {
+            KvClient::GET => match call.read::<Q<'_>>() {
+                Ok(request) => {
+                    call.reply::<R<'_>, E>(Kv::get(&self.0, call.context(), request).await,);
+                }
+                Err(status) => call.reject(&status),
+            },
+        };
+        assert!(expanded.contains(&text(arm)), "{expanded}");
+    }
+
+    #[test]
+    fn a_one_way_call_is_done_when_its_handler_is() {
+        let expanded = expanded(quote! {
+            #[rpc(oneway)]
+            async fn note(&self, cx: &Context, request: Request<'_, Line>);
+        });
+        let arm = quote! {
+            KvClient::NOTE => match call.read::<Line>() {
+                Ok(request) => {
+                    Kv::note(&self.0, call.context(), request).await;
+                    call.done();
+                }
+                Err(status) => call.reject(&status),
+            },
+        };
+        assert!(expanded.contains(&text(arm)), "{expanded}");
+        let method = quote! {
+            fn note(&self, cx: &Context, request: Request<'_, Line>)
+                -> impl ::core::future::Future<Output = ()>;
+        };
+        assert!(expanded.contains(&text(method)), "{expanded}");
+    }
+
+    #[test]
+    fn streams_are_given_in_the_order_of_the_parameters() {
+        let (source, sink) = (quote!(i: Source<I>), quote!(o: Sink<'_, O<'_>>));
+        let (given_source, given_sink) = (quote!(call.source::<I>()), quote!(call.sink::<O<'_>>()));
+        for (parameters, given) in [
+            (quote!(#source), quote!(#given_source)),
+            (quote!(#sink), quote!(#given_sink)),
+            (quote!(#source, #sink), quote!(#given_source, #given_sink)),
+            (quote!(#sink, #source), quote!(#given_sink, #given_source)),
+        ] {
+            let expanded = expanded(quote! {
+                async fn f(&self, cx: &Context, q: Request<'_, Q>, #parameters) -> Result<R, E>;
+            });
+            let reply = quote! {
+                call.reply::<R, E>(Kv::f(&self.0, call.context(), request, #given).await,);
+            };
+            assert!(expanded.contains(&text(reply)), "{expanded}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_option_is_the_only_error_of_its_method() {
+        let expanded = expanded(quote! {
+            #[rpc(oneway, timeout = "5x")]
+            async fn note(&self, cx: &Context, request: Request<'_, Line>);
+        });
+        assert_eq!(expanded.matches("compile_error!").count(), 1);
+        assert!(expanded.contains("KvClient::NOTE=>"));
+    }
+}

@@ -8,30 +8,68 @@ use std::{
     marker::PhantomData,
     ops::Deref,
     pin::Pin,
-    task::{Context, Poll},
+    rc::Rc,
+    task::{Context, Poll, Waker},
 };
 
-use ringcall_codec::{CallId, Code, Deserializer, Message, OpenError, Status, deserialize};
+use ringcall_codec::{
+    CallId, CallOptions, Code, Deserializer, Message, Metadata, MetadataRef, MethodInfo, OpenError,
+    Session, Status, deserialize, limits::FRAME_ALIGN,
+};
 use rkyv::Deserialize;
 
 use crate::{
+    callers::Ticket,
     client::Client,
-    client_end::Ticket,
-    connection::State,
+    connection::{Connection, State},
+    intercept::Watch,
     ring::{Lease, View},
     service::prepare_output,
 };
 
 /// A call in flight: a future of its outcome.
 ///
-/// Nothing is sent before it is first polled. Dropping it gives the call up: its handler may
-/// still run, and the response is thrown away.
+/// Nothing is sent before it is first polled. Dropping it gives the call up: the server is told,
+/// drops the handler at its next await, and what it still answers is thrown away.
 #[must_use = "nothing is sent before the call is awaited"]
-pub struct Call<'a, Q, R> {
-    client: &'a Client,
-    method: u32,
+pub struct Call<'a, Q, R, E = Status> {
+    call: InFlight<'a, Q>,
+    outcome: PhantomData<fn() -> (R, E)>,
+}
+
+/// A call, from its request until its outcome is taken: what all calls with an outcome share.
+pub(crate) struct InFlight<'a, Q> {
+    pub(crate) client: &'a Client,
+    pub(crate) terms: Terms<'a>,
     state: CallState<'a, Q>,
-    reply: PhantomData<fn() -> R>,
+    /// Where the client has an interceptor: who is told of the outcome.
+    pub(crate) watch: Option<Box<Watch>>,
+}
+
+/// A call without an answer: a future that is done once the request is in the send buffer.
+///
+/// Nothing is sent before it is first polled.
+#[must_use = "nothing is sent before the call is awaited"]
+pub struct OneWay<'a, Q> {
+    client: &'a Client,
+    terms: Terms<'a>,
+    request: &'a Q,
+    /// Where it was refused for want of room and waits for some.
+    ticket: Option<Ticket>,
+    /// Set when it is first polled, where it has a deadline.
+    deadline_us: Option<u64>,
+    watch: Option<Box<Watch>>,
+}
+
+/// What a call is made with, beside its request.
+pub(crate) struct Terms<'a> {
+    pub(crate) method: &'static MethodInfo,
+    /// Time from the first poll to the outcome, in microseconds; zero is for ever.
+    pub(crate) timeout_us: u32,
+    /// The deadline of the call that this one is made for, in the time of the shard.
+    pub(crate) within_us: Option<u64>,
+    pub(crate) metadata: Option<&'a Metadata>,
+    is_stream: bool,
 }
 
 enum CallState<'a, Q> {
@@ -39,6 +77,8 @@ enum CallState<'a, Q> {
     New {
         request: &'a Q,
         ticket: Option<Ticket>,
+        /// Set when it is first polled, where it has a deadline.
+        deadline_us: Option<u64>,
     },
     InFlight(CallId),
     Done,
@@ -48,116 +88,383 @@ enum CallState<'a, Q> {
 ///
 /// It keeps a receive buffer from being used again; when fewer than a quarter of a shard's buffers
 /// are free, replies are copied out instead.
-pub struct Response<T: Message>(View<T>);
+pub struct Response<T: Message> {
+    view: View<T>,
+    /// Length of the metadata before the body, in units of 16 bytes.
+    meta_len: u16,
+}
 
-impl<'a, Q, R> Call<'a, Q, R> {
-    /// A call that is not made yet.
+impl<'a> Terms<'a> {
     #[inline]
-    pub(crate) fn new(client: &'a Client, method: u32, request: &'a Q) -> Self {
-        let state = CallState::New { request, ticket: None };
-        Self { client, method, state, reply: PhantomData }
+    pub(crate) fn new(client: &Client, method: &'static MethodInfo) -> Self {
+        let timeout_us = match method.timeout_us {
+            0 => client.timeout_us(),
+            timeout_us => timeout_us,
+        };
+        Self { method, timeout_us, within_us: None, metadata: None, is_stream: false }
+    }
+
+    /// The same, of a call with which items travel.
+    pub(crate) fn with_items(self) -> Self {
+        Self { is_stream: true, ..self }
+    }
+
+    /// The time by which the outcome is wanted, if there is one: the earlier of the two.
+    #[inline]
+    fn deadline_us(&self, connection: &Connection) -> Option<u64> {
+        if self.timeout_us == 0 {
+            return self.within_us;
+        }
+        let own_us = connection.shard.fresh_now_us() + u64::from(self.timeout_us);
+        Some(self.within_us.map_or(own_us, |within_us| within_us.min(own_us)))
+    }
+
+    /// Asks the client's interceptor about the call, once.
+    #[inline]
+    fn ask(&self, client: &Client, watch: &mut Option<Box<Watch>>) -> Result<(), Status> {
+        if let Some(interceptor) = client.interceptor()
+            && watch.is_none()
+        {
+            *watch = Some(Watch::begin(interceptor, self.method, self.metadata)?);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn options<'b>(
+        &self,
+        connection: &Connection,
+        deadline_us: Option<u64>,
+        watch: Option<&'b Watch>,
+    ) -> CallOptions<'b>
+    where
+        'a: 'b,
+    {
+        let now_us = if deadline_us.is_some() { connection.shard.fresh_now_us() } else { 0 };
+        let metadata = watch.map(Watch::metadata).or(self.metadata);
+        let metadata = metadata.map_or(&[][..], Metadata::as_bytes);
+        CallOptions { deadline_us, now_us, metadata, is_stream: self.is_stream }
     }
 }
 
-impl<Q: Message, R: Message> Future for Call<'_, Q, R> {
-    type Output = Result<Response<R>, Status>;
+/// The settings that every kind of call has.
+macro_rules! terms {
+    ($($of:ident)?) => {
+        /// Gives the call so much time, in place of the method's or the client's; zero is for
+        /// ever. Up to 71 minutes. Without an outcome by then it fails with `DEADLINE_EXCEEDED`,
+        /// and the server is told to stop.
+        pub fn timeout(mut self, timeout: ::std::time::Duration) -> Self {
+            self.$($of.)?terms.timeout_us = $crate::config::us32(timeout);
+            self
+        }
+
+        /// Ends the call no later than the call that it is made for.
+        pub fn within(mut self, cx: &crate::context::Context) -> Self {
+            self.$($of.)?terms.within_us = cx.deadline_us();
+            self
+        }
+
+        /// Sends metadata with the request.
+        pub fn metadata(mut self, metadata: &'a ::ringcall_codec::Metadata) -> Self {
+            self.$($of.)?terms.metadata = Some(metadata);
+            self
+        }
+    };
+}
+
+pub(crate) use terms;
+
+impl<'a, Q, R, E> Call<'a, Q, R, E> {
+    /// A call that is not made yet.
+    #[inline]
+    pub(crate) fn new(client: &'a Client, method: &'static MethodInfo, request: &'a Q) -> Self {
+        let call = InFlight::new(client, Terms::new(client, method), request);
+        Self { call, outcome: PhantomData }
+    }
+
+    terms!(call);
+}
+
+impl<Q: Message, R: Message, E: From<Status>> Future for Call<'_, Q, R, E> {
+    type Output = Result<Response<R>, E>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let call = self.get_mut();
-        if matches!(call.state, CallState::New { .. }) {
-            return call.start(cx);
-        }
-        let CallState::InFlight(id) = call.state else {
-            return Poll::Ready(Err(Status::new(Code::Internal, "the call has ended")));
+        let call = &mut self.get_mut().call;
+        let id = match call.state {
+            CallState::InFlight(id) => id,
+            CallState::New { .. } => match call.start(cx.waker()) {
+                Poll::Ready(Ok(id)) => {
+                    call.state = CallState::InFlight(id);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(status)) => return Poll::Ready(Err(status.into())),
+                Poll::Pending => return Poll::Pending,
+            },
+            CallState::Done => {
+                let status = Status::new(Code::Internal, "the call has ended");
+                return Poll::Ready(Err(status.into()));
+            }
         };
-        let Some(end) = call.client.end() else {
-            return Poll::Pending;
-        };
-        let outcome = match end.poll_outcome(id, cx.waker()) {
+        let connection = call.client.connection();
+        let outcome = match connection.callers.poll_outcome(id, cx.waker()) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(outcome) => outcome,
         };
         call.state = CallState::Done;
-        end.wake_waiting(&call.client.connection().shard);
-        Poll::Ready(outcome.and_then(Response::new))
+        connection.release(id);
+        let response = outcome.and_then(|(body, meta_len)| Response::new(body, meta_len));
+        tell(&mut call.watch, response.as_ref().map(|_| ()));
+        Poll::Ready(response.map_err(E::from))
     }
 }
 
-impl<Q: Message, R: Message> Call<'_, Q, R> {
-    /// Encodes the request, or waits for room to do so.
+/// Tells a client's interceptor, if there is one, how a call ended.
+#[inline]
+pub(crate) fn tell(watch: &mut Option<Box<Watch>>, outcome: Result<(), &Status>) {
+    if let Some(watch) = watch {
+        watch.end(outcome);
+    }
+}
+
+impl<'a, Q> InFlight<'a, Q> {
     #[inline]
-    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<R>, Status>> {
+    pub(crate) fn new(client: &'a Client, terms: Terms<'a>, request: &'a Q) -> Self {
+        let state = CallState::New { request, ticket: None, deadline_us: None };
+        Self { client, terms, state, watch: None }
+    }
+}
+
+impl<Q: Message> InFlight<'_, Q> {
+    /// Encodes the request, or waits for room to do so. The call, once it is made, is the
+    /// caller's to await and to give up.
+    #[inline]
+    pub(crate) fn start(&mut self, waker: &Waker) -> Poll<Result<CallId, Status>> {
         let connection = self.client.connection();
-        let (Some(end), CallState::New { request, ticket }) = (self.client.end(), &mut self.state)
-        else {
+        let CallState::New { request, ticket, deadline_us } = &mut self.state else {
             return Poll::Pending;
         };
-        if connection.state() != State::Open {
-            self.state = CallState::Done;
-            return Poll::Ready(Err(end.closed()));
+        if deadline_us.is_none() {
+            *deadline_us = self.terms.deadline_us(connection);
         }
-        let shard = &connection.shard;
-        let outcome = if connection.is_blocked() {
-            Err(OpenError::TooManyInFlight)
-        } else {
-            let mut session = end.session.borrow_mut();
-            let len = prepare_output(session.output(), shard);
-            let made = session.call(&mut shard.scratch.borrow_mut(), self.method, *request);
-            shard.counters.bytes_encoded.add((session.output().len() - len) as u64);
-            made
-        };
-        let status = match outcome {
-            Ok(id) => {
-                end.wait(id, cx.waker());
-                shard.call_made();
-                shard.mark_dirty(connection);
-                if let Some(ticket) = ticket.take() {
-                    let has_room = end.session.borrow().has_room() && !connection.is_blocked();
-                    end.end_wait(shard, ticket, has_room);
+        if let Err(status) = self.terms.ask(self.client, &mut self.watch) {
+            self.state = CallState::Done;
+            return Poll::Ready(Err(status));
+        }
+        let options = self.terms.options(connection, *deadline_us, self.watch.as_deref());
+        let method = self.terms.method.id;
+        let outcome =
+            connection.make(|session, scratch| session.call(scratch, method, options, *request));
+        let id = match outcome {
+            Ok(id) => id,
+            Err(error) => {
+                let waits = wait_or_fail(connection, ticket, waker, options, error);
+                if let Poll::Ready(status) = &waits {
+                    self.state = CallState::Done;
+                    tell(&mut self.watch, Err(status));
                 }
-                self.state = CallState::InFlight(id);
-                return Poll::Pending;
+                return waits.map(Err);
             }
-            Err(OpenError::TooManyInFlight) => {
-                if let Some(kept) = end.wait_for_room(*ticket, cx.waker()) {
-                    *ticket = Some(kept);
-                    return Poll::Pending;
-                }
-                Status::new(
-                    Code::ResourceExhausted,
-                    "call not made: too many callers wait for room already",
-                )
-            }
-            Err(error) => Status::new(Code::ResourceExhausted, format!("call not made: {error}")),
         };
+        connection.callers.wait(id, waker);
+        connection.shard.call_made();
+        if deadline_us.is_some() {
+            connection.set_timer();
+        }
         if let Some(ticket) = ticket.take() {
-            end.end_wait(shard, ticket, true);
+            connection.end_wait(ticket);
         }
         self.state = CallState::Done;
-        Poll::Ready(Err(status.not_executed()))
+        Poll::Ready(Ok(id))
     }
 }
 
-impl<Q, R> Drop for Call<'_, Q, R> {
+impl<Q> Drop for InFlight<'_, Q> {
     #[inline]
     fn drop(&mut self) {
-        let Some(end) = self.client.end() else { return };
-        let shard = &self.client.connection().shard;
+        let connection = self.client.connection();
         match self.state {
-            CallState::InFlight(call) => end.abandon(shard, call),
+            CallState::InFlight(call) => connection.abandon(call),
             // It may be the one that was woken for the room there is now.
-            CallState::New { ticket: Some(ticket), .. } => end.end_wait(shard, ticket, true),
+            CallState::New { ticket: Some(ticket), .. } => connection.end_wait(ticket),
             CallState::New { .. } | CallState::Done => {}
+        }
+    }
+}
+
+impl<'a, Q> OneWay<'a, Q> {
+    #[inline]
+    pub(crate) fn new(client: &'a Client, method: &'static MethodInfo, request: &'a Q) -> Self {
+        let terms = Terms::new(client, method);
+        Self { client, terms, request, ticket: None, deadline_us: None, watch: None }
+    }
+
+    terms!();
+}
+
+impl<Q: Message> Future for OneWay<'_, Q> {
+    type Output = Result<(), Status>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = self.get_mut();
+        let connection = call.client.connection();
+        if call.deadline_us.is_none() {
+            call.deadline_us = call.terms.deadline_us(connection);
+        }
+        if let Err(status) = call.terms.ask(call.client, &mut call.watch) {
+            return Poll::Ready(Err(status));
+        }
+        let options = call.terms.options(connection, call.deadline_us, call.watch.as_deref());
+        let (method, request) = (call.terms.method.id, call.request);
+        let made =
+            connection.make(|session, scratch| session.one_way(scratch, method, options, request));
+        match made {
+            Ok(_) => {
+                connection.shard.counters.one_ways_made.add(1);
+                if let Some(ticket) = call.ticket.take() {
+                    connection.end_wait(ticket);
+                }
+                tell(&mut call.watch, Ok(()));
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => {
+                let waker = cx.waker();
+                let waits = wait_or_fail(connection, &mut call.ticket, waker, options, error);
+                if let Poll::Ready(status) = &waits {
+                    tell(&mut call.watch, Err(status));
+                }
+                waits.map(Err)
+            }
+        }
+    }
+}
+
+impl<Q> Drop for OneWay<'_, Q> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.client.connection().end_wait(ticket);
+        }
+    }
+}
+
+/// What becomes of a call that could not be made: it waits for room, or has failed.
+#[cold]
+fn wait_or_fail(
+    connection: &Rc<Connection>,
+    ticket: &mut Option<Ticket>,
+    waker: &Waker,
+    options: CallOptions<'_>,
+    mut error: OpenError,
+) -> Poll<Status> {
+    let callers = &connection.callers;
+    if options.deadline_us.is_some_and(|deadline_us| deadline_us <= options.now_us) {
+        error = OpenError::TooLate;
+    }
+    let status = match error {
+        OpenError::TooManyInFlight => match callers.wait_for_room(*ticket, waker) {
+            Some(kept) => {
+                *ticket = Some(kept);
+                if let Some(deadline_us) = options.deadline_us {
+                    callers.waits_until(deadline_us);
+                    connection.set_timer();
+                }
+                return Poll::Pending;
+            }
+            None => Status::new(
+                Code::ResourceExhausted,
+                "call not made: too many callers wait for room already",
+            ),
+        },
+        OpenError::NotOpen => callers.closed(),
+        OpenError::Draining => Status::new(Code::Unavailable, format!("call not made: {error}")),
+        OpenError::TooLate => {
+            Status::new(Code::DeadlineExceeded, format!("call not made: {error}"))
+        }
+        error => Status::new(Code::ResourceExhausted, format!("call not made: {error}")),
+    };
+    if let Some(ticket) = ticket.take() {
+        connection.end_wait(ticket);
+    }
+    Poll::Ready(status.not_executed())
+}
+
+impl Connection {
+    /// Makes a call: `encode` puts its request into the session's output.
+    #[inline]
+    fn make<T>(
+        self: &Rc<Self>,
+        encode: impl FnOnce(&mut Session, &mut ringcall_codec::Scratch) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        if self.state() != State::Open {
+            return Err(OpenError::NotOpen);
+        }
+        let shard = &self.shard;
+        let mut session = self.session.borrow_mut();
+        if session.output().len() > shard.config.send_buffer_max {
+            return Err(OpenError::TooManyInFlight);
+        }
+        let len = prepare_output(session.output(), shard);
+        let made = encode(&mut session, &mut shard.scratch.borrow_mut());
+        if let Some(packing) = self.packing.get()
+            && made.is_ok()
+        {
+            packing.pack(session.output(), len);
+        }
+        shard.counters.bytes_encoded.add((session.output().len() - len) as u64);
+        drop(session);
+        if made.is_ok() {
+            shard.mark_dirty(self);
+        }
+        made
+    }
+
+    /// The outcome of a call was taken.
+    #[inline]
+    pub(crate) fn release(self: &Rc<Self>, call: CallId) {
+        let mut session = self.session.borrow_mut();
+        session.release(call);
+        let is_last = session.peer_drains();
+        drop(session);
+        self.wake_waiting();
+        if is_last {
+            self.end_if_done();
+        }
+    }
+
+    /// Nobody waits for a call any more.
+    pub(crate) fn abandon(self: &Rc<Self>, call: CallId) {
+        self.callers.abandon(&self.shard, call);
+        self.session.borrow_mut().abandon(call);
+        if self.is_alive() {
+            // The peer is told.
+            self.shard.mark_dirty(self);
+        }
+        self.wake_waiting();
+    }
+
+    /// A caller that waited for room does so no more. Where it was woken for room and has left
+    /// some, the next is woken.
+    #[cold]
+    fn end_wait(&self, ticket: Ticket) {
+        let was_woken = self.callers.end_wait(ticket);
+        if was_woken && !self.is_blocked() {
+            self.wake_waiting();
         }
     }
 }
 
 impl<T: Message> Response<T> {
     #[inline]
-    fn new(body: Lease) -> Result<Self, Status> {
-        let view = View::new(body).map(Self);
+    pub(crate) fn new(body: Lease, meta_len: u16) -> Result<Self, Status> {
+        let view = View::new(body).map(|view| Self { view, meta_len });
         view.map_err(|error| Status::new(Code::Internal, format!("reply: {error}")))
+    }
+
+    /// What the server sent beside the reply. Nothing is copied.
+    pub fn metadata(&self) -> MetadataRef<'_> {
+        let metadata = self.view.lease().before(usize::from(self.meta_len) * FRAME_ALIGN);
+        // It was checked when it came.
+        MetadataRef::parse(metadata).unwrap_or(MetadataRef::EMPTY)
     }
 
     /// The message itself, copied out of the buffer. Not for messages that borrow.
@@ -169,7 +476,7 @@ impl<T: Message> Response<T> {
     where
         T::Archived: Deserialize<T, Deserializer>,
     {
-        let owned = deserialize::<T>(&self.0);
+        let owned = deserialize::<T>(&self.view);
         owned.map_err(|error| Status::new(Code::Internal, error.to_string()))
     }
 }
@@ -179,12 +486,12 @@ impl<T: Message> Deref for Response<T> {
 
     #[inline]
     fn deref(&self) -> &T::Archived {
-        &self.0
+        &self.view
     }
 }
 
 impl<T: Message> Clone for Response<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { view: self.view.clone(), meta_len: self.meta_len }
     }
 }

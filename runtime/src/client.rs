@@ -1,6 +1,7 @@
 //! Calls out: a client on a shard, or on any glommio executor.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     io,
     net::{SocketAddr, ToSocketAddrs},
@@ -11,15 +12,20 @@ use std::{
     time::Duration,
 };
 
-use ringcall_codec::{HeaderError, Message, MethodInfo, SessionError, ShardPlace, Status};
+use ringcall_codec::{HeaderError, Message, MethodInfo, Session, SessionError, ShardPlace, Status};
 
 use crate::{
-    call::Call,
-    client_end::{ClientEnd, Failure},
-    connection::{Connection, End, State},
+    call::{Call, OneWay},
+    callers::Failure,
+    config::us32,
+    connection::{Connection, Side, State},
+    dispatch::{self, Dispatch},
     executor,
+    intercept::InterceptCall,
+    service::Service,
     shard::{Shard, ShardError},
     socket::{self, SocketConfig},
+    streams::StreamCall,
 };
 
 /// A connection to a server, on which calls are made. Cheap to clone; the last clone closes it.
@@ -31,15 +37,20 @@ pub struct Client {
     shared: Rc<Shared>,
 }
 
-/// Closes the connection when the last clone is gone.
+/// Closes the connection when the last clone is gone, where it was made by the client.
 struct Shared {
     connection: Rc<Connection>,
+    /// Time for calls of methods that have none of their own, in microseconds; zero is for ever.
+    timeout_us: u32,
+    interceptor: Option<Rc<dyn InterceptCall>>,
 }
 
 /// How a client connects.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClientConfig {
     connect_timeout: Duration,
+    timeout_us: u32,
+    interceptor: Option<Rc<dyn InterceptCall>>,
     socket: SocketConfig,
 }
 
@@ -116,15 +127,30 @@ impl Client {
         address: impl ToSocketAddrs,
         methods: &'static [MethodInfo],
     ) -> Result<Self, ConnectError> {
+        connect(&Shard::current()?, config, address, methods, None).await
+    }
+
+    /// Connects, to call `methods`, and serves `service` to the server on the same connection: it
+    /// may call the client for as long as that is connected. As [`connect`](Self::connect).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_serving<S: Service>(
+        config: &ClientConfig,
+        address: impl ToSocketAddrs,
+        methods: &'static [MethodInfo],
+        service: S,
+    ) -> Result<Self, ConnectError> {
         let shard = Shard::current()?;
-        let mut error = ConnectError::NoAddress;
-        for address in address.to_socket_addrs().map_err(ConnectError::Resolve)? {
-            match connect_to(&shard, config, address, methods).await {
-                Ok(client) => return Ok(client),
-                Err(failed) => error = failed,
-            }
-        }
-        Err(error)
+        let serves = dispatch::dispatcher(service, &shard);
+        connect(&shard, config, address, methods, Some(serves)).await
+    }
+
+    /// The client of a connection that was accepted. It does not close it.
+    pub(crate) fn of_accepted(connection: &Rc<Connection>) -> Self {
+        let shared = Shared { connection: Rc::clone(connection), timeout_us: 0, interceptor: None };
+        Self { shared: Rc::new(shared) }
     }
 
     /// Calls a method: the request is encoded straight into the connection's send buffer when the
@@ -135,27 +161,58 @@ impl Client {
     /// Where as many calls as the server accepts are in flight, or its send buffer is full, the
     /// call waits for room.
     #[inline]
-    pub fn call<'a, Q: Message, R: Message>(
+    pub fn call<'a, Q: Message, R: Message, E: From<Status>>(
         &'a self,
-        method: u32,
+        method: &'static MethodInfo,
         request: &'a Q,
-    ) -> Call<'a, Q, R> {
+    ) -> Call<'a, Q, R, E> {
         Call::new(self, method, request)
     }
 
-    /// Address of the server.
+    /// Makes a call that gets no answer: the future is done once the request is in the
+    /// connection's send buffer. Whether it arrives and its handler succeeds is not known; where
+    /// the peer says that it failed, [`on_notice`](Self::on_notice) is told.
+    #[inline]
+    pub fn one_way<'a, Q: Message>(
+        &'a self,
+        method: &'static MethodInfo,
+        request: &'a Q,
+    ) -> OneWay<'a, Q> {
+        OneWay::new(self, method, request)
+    }
+
+    /// Makes a call with which items travel: the future is done once the request is in the
+    /// connection's send buffer, and gives the open stream.
+    #[inline]
+    pub fn stream<'a, Q: Message, I, O, R: Message, E: From<Status>>(
+        &'a self,
+        method: &'static MethodInfo,
+        request: &'a Q,
+    ) -> StreamCall<'a, Q, I, O, R, E> {
+        StreamCall::new(self, method, request)
+    }
+
+    /// Sets who is told of one-way calls of this connection that failed at the peer: their number,
+    /// and why. Numbers count up from 1 with the one-way calls that were made.
+    pub fn on_notice(&self, on_notice: impl Fn(u64, &Status) + 'static) {
+        self.shared.connection.callers.set_on_notice(Rc::new(on_notice));
+    }
+
+    /// Address of the peer.
     pub fn peer(&self) -> SocketAddr {
         self.shared.connection.peer
     }
 
     /// The server's shard that the connection arrived at.
     pub fn shard(&self) -> ShardPlace {
-        self.end().and_then(|end| end.session.borrow().shard()).unwrap_or_default()
+        self.shared.connection.session.borrow().shard().unwrap_or_default()
     }
 
-    /// Whether calls can still be made. A connection that was lost does not come back.
+    /// Whether calls can still be made. A connection that was lost, or whose server takes no more
+    /// calls on it, does not come back.
     pub fn is_open(&self) -> bool {
-        self.shared.connection.state() == State::Open
+        let connection = &self.shared.connection;
+        connection.state() == State::Open && !connection.session.borrow().peer_drains()
     }
 
     #[inline]
@@ -163,19 +220,25 @@ impl Client {
         &self.shared.connection
     }
 
+    /// Time for calls of methods that have none of their own, in microseconds.
     #[inline]
-    pub(crate) fn end(&self) -> Option<&ClientEnd> {
-        match &self.shared.connection.end {
-            End::Client(end) => Some(end),
-            End::Server(_) => None,
-        }
+    pub(crate) fn timeout_us(&self) -> u32 {
+        self.shared.timeout_us
+    }
+
+    /// Who sees the calls that are made.
+    #[inline]
+    pub(crate) fn interceptor(&self) -> Option<&Rc<dyn InterceptCall>> {
+        self.shared.interceptor.as_ref()
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         // A server that is being told why ends the connection itself, or has its time to.
-        if !matches!(self.connection.state(), State::Lingering | State::Leaving) {
+        if self.connection.side == Side::Client
+            && !matches!(self.connection.state(), State::Lingering | State::Leaving)
+        {
             self.connection.finish("the client was dropped");
         }
     }
@@ -194,6 +257,21 @@ impl ClientConfig {
         self
     }
 
+    /// Time for a call of a method that has none of its own, unless the call says otherwise; zero
+    /// is for ever. Default: zero. Up to 71 minutes.
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout_us = us32(timeout);
+        self
+    }
+
+    /// Lets an interceptor see every call that is made. Several are one as a tuple.
+    #[must_use]
+    pub fn intercept(mut self, interceptor: impl InterceptCall) -> Self {
+        self.interceptor = Some(Rc::new(interceptor));
+        self
+    }
+
     /// Options of the socket.
     #[must_use]
     pub fn socket(mut self, socket: SocketConfig) -> Self {
@@ -202,10 +280,39 @@ impl ClientConfig {
     }
 }
 
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("timeout_us", &self.timeout_us)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), socket: SocketConfig::default() }
+        let (connect_timeout, socket) = (Duration::from_secs(5), SocketConfig::default());
+        Self { connect_timeout, timeout_us: 0, interceptor: None, socket }
     }
+}
+
+/// Connects to the first of the addresses that answers.
+async fn connect(
+    shard: &Rc<Shard>,
+    config: &ClientConfig,
+    address: impl ToSocketAddrs,
+    methods: &'static [MethodInfo],
+    serves: Option<Rc<dyn Dispatch>>,
+) -> Result<Client, ConnectError> {
+    let mut error = ConnectError::NoAddress;
+    for address in address.to_socket_addrs().map_err(ConnectError::Resolve)? {
+        match connect_to(shard, config, address, methods, serves.clone()).await {
+            Ok(client) => return Ok(client),
+            Err(failed) => error = failed,
+        }
+    }
+    Err(error)
 }
 
 /// Connects to one address and exchanges HELLOs.
@@ -214,23 +321,24 @@ async fn connect_to(
     config: &ClientConfig,
     address: SocketAddr,
     methods: &'static [MethodInfo],
+    serves: Option<Rc<dyn Dispatch>>,
 ) -> Result<Client, ConnectError> {
     let socket = socket::client(address, &config.socket)
         .map_err(|source| ConnectError::Connect { address, source })?;
     let socket = Rc::new(OwnedFd::from(socket));
-    let end = End::Client(ClientEnd::new(shard, methods));
-    let connection = Connection::open(shard, Rc::clone(&socket), address, end, State::Connecting);
+    let served = serves.as_ref().map_or(&[][..], |serves| serves.methods());
+    let session = Session::client(&shard.config.session(shard.random()), methods, served);
+    let begins = (Side::Client, State::Connecting);
+    let connection = Connection::open(shard, Rc::clone(&socket), address, begins, session, serves);
     let op = shard.ring.borrow_mut().connect(&socket, connection.key, &address);
     connection.receive.borrow_mut().has_begun(op);
     shard.wake_driver();
     // From here on dropping the future closes the connection.
-    let client = Client { shared: Rc::new(Shared { connection }) };
+    let (timeout_us, interceptor) = (config.timeout_us, config.interceptor.clone());
+    let client = Client { shared: Rc::new(Shared { connection, timeout_us, interceptor }) };
     let timeout = config.connect_timeout;
     let opened = {
-        let open = poll_fn(|cx| match client.end() {
-            Some(end) => end.poll_open(cx.waker()),
-            None => Poll::Pending,
-        });
+        let open = poll_fn(|cx| client.connection().callers.poll_open(cx.waker()));
         let mut open = pin!(open);
         let mut sleep = pin!(executor::sleep(timeout));
         poll_fn(|cx| match open.as_mut().poll(cx) {

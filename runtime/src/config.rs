@@ -5,17 +5,39 @@
 use std::time::Duration;
 
 use ringcall_codec::{
-    Limits,
-    limits::{CALLS_IN_FLIGHT_MAX_CEILING, FRAME_LEN_MAX_CEILING, FRAME_LEN_MAX_FLOOR},
+    Deadlines, Limits, Patience, SessionConfig, features,
+    limits::{
+        CALLS_IN_FLIGHT_MAX_CEILING, FRAME_LEN_MAX_CEILING, FRAME_LEN_MAX_FLOOR, WINDOW_CEILING,
+        WINDOW_FLOOR,
+    },
 };
 
-use crate::ring::RingConfig;
+use crate::{pack::Compression, ring::RingConfig};
 
 /// Bytes of replies that may wait on a connection before it is not read from, in bytes.
 ///
 /// Guards memory against a peer that calls and does not read. 256 KiB keep a fast link busy for
 /// the time that a turn takes.
 pub const SEND_BUFFER_MAX_DEFAULT: usize = 256 * 1024;
+
+/// Shortest silence after which a peer is asked for a sign of life, in microseconds: a peer may
+/// refuse to be asked a hundred times a second.
+const KEEPALIVE_FLOOR_US: u64 = 100_000;
+
+/// Shortest frame that is compressed by default, where compression is asked for, in bytes.
+pub const COMPRESS_FROM_DEFAULT: u32 = 4096;
+
+/// Calls that may run on a shard at once, by default.
+///
+/// Guards memory and latency: a call that cannot begin soon is better refused at once, from its
+/// header, than begun late. Most handlers are done when they are first polled and never count.
+pub const SHARD_CALLS_MAX_DEFAULT: usize = 65_536;
+
+/// Bytes of frames that a shard holds in buffers of their own, by default: 1 GiB.
+///
+/// Guards memory against many large requests at once. Beyond it a request that needs a buffer is
+/// refused from its header.
+pub const SHARD_MEMORY_MAX_DEFAULT: usize = 1 << 30;
 
 /// Uninterrupted work of the driver after which the executor's reactor gets a turn.
 ///
@@ -80,6 +102,16 @@ pub struct ShardConfig {
     pub(crate) ring: RingConfig,
     pub(crate) send_buffer_max: usize,
     pub(crate) limits: Limits,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) patience: Patience,
+    pub(crate) compression: Compression,
+    /// Shortest frame that is compressed, in bytes.
+    pub(crate) compress_from: u32,
+    pub(crate) checksums: bool,
+    /// Of `patience.age_us`, how much it is shortened by at most, in percent.
+    pub(crate) age_jitter: u8,
+    pub(crate) calls_max: usize,
+    pub(crate) memory_max: usize,
     pub(crate) preempt_timer: Option<Duration>,
     pub(crate) sleeps_at_once: bool,
 }
@@ -151,6 +183,127 @@ impl ShardConfig {
         self
     }
 
+    /// Bytes of items that each stream, and all streams of a connection together, may have on
+    /// their way to this shard, from 4 KiB to 1 GiB. Default: 256 KiB and 16 MiB.
+    ///
+    /// An item of any length can be sent while there is some credit, so a stream holds its window
+    /// and one item at most.
+    #[must_use]
+    pub fn stream_windows(mut self, stream: u32, connection: u32) -> Self {
+        self.limits.stream_window = stream;
+        self.limits.connection_window = connection;
+        self
+    }
+
+    /// Calls that may run on the shard at once, on all connections; one more is refused, as not
+    /// executed. Default: 65,536.
+    #[must_use]
+    pub fn calls_max(mut self, calls: usize) -> Self {
+        self.calls_max = calls;
+        self
+    }
+
+    /// Bytes of requests that the shard holds in buffers of their own (those that are longer than
+    /// a receive buffer, or were cut); one more is refused, as not executed. Default: 1 GiB.
+    #[must_use]
+    pub fn memory_max(mut self, bytes: usize) -> Self {
+        self.memory_max = bytes;
+        self
+    }
+
+    /// What the shard makes of the deadlines that callers ask for: a call gets `least` at least
+    /// and `most` at most. Default: what the caller asks for.
+    #[must_use]
+    pub fn deadlines(mut self, least: Duration, most: Duration) -> Self {
+        self.deadlines.least_us = us32(least);
+        self.deadlines.most_us = us32(most);
+        self
+    }
+
+    /// The deadline of calls whose callers ask for none. Default: none.
+    #[must_use]
+    pub fn default_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.default_us = us32(deadline);
+        self
+    }
+
+    /// Compresses the bodies of frames that are at least so long, in bytes, where the peer can
+    /// decompress them: one that is told to compress too, by whatever algorithm. A body that gets
+    /// no shorter travels as it is. Default: no compression.
+    ///
+    /// A compressed body is not read in place: it is decompressed into a buffer of its own, of the
+    /// length that it declares, within `frame_len_max`.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression, from_bytes: u32) -> Self {
+        self.compression = compression;
+        self.compress_from = from_bytes;
+        self
+    }
+
+    /// Sends a checksum (CRC32C) behind each body, and checks those that come, where the peer is
+    /// told to do so too. Default: no.
+    ///
+    /// TCP has a checksum of 16 bits, and TLS a better one than this: this is for networks without
+    /// TLS whose hardware is not trusted.
+    #[must_use]
+    pub fn checksums(mut self, checksums: bool) -> Self {
+        self.checksums = checksums;
+        self
+    }
+
+    /// Time for a peer's HELLO; zero waits for ever. Default: 5 s.
+    #[must_use]
+    pub fn hello_timeout(mut self, timeout: Duration) -> Self {
+        self.patience.hello_us = us64(timeout);
+        self
+    }
+
+    /// Time for a frame that has begun to arrive, beside what its length takes at
+    /// `bytes_per_second`; zero waits for ever. Default: 5 s and 64 KiB/s.
+    #[must_use]
+    pub fn frame_timeout(mut self, timeout: Duration, bytes_per_second: u64) -> Self {
+        self.patience.frame_us = us64(timeout);
+        self.patience.bytes_per_s_min = bytes_per_second;
+        self
+    }
+
+    /// Silence of a peer after which it is asked for a sign of life, and time for its answer; zero
+    /// never asks. Default: 30 s and 10 s.
+    #[must_use]
+    pub fn keepalive(mut self, after: Duration, answer: Duration) -> Self {
+        self.patience.ping_after_us = us64(after);
+        self.patience.ping_answer_us = us64(answer);
+        self
+    }
+
+    /// Time without a call after which a connection is drained and closed; zero keeps it. Default:
+    /// zero.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.patience.idle_us = us64(timeout);
+        self
+    }
+
+    /// Age at which a connection is drained and closed, so that clients spread anew; zero keeps
+    /// it. Each connection's is shorter by up to `jitter_percent`, or they would all come back at
+    /// once. Default: zero.
+    #[must_use]
+    pub fn age_max(mut self, age: Duration, jitter_percent: u8) -> Self {
+        self.patience.age_us = us64(age);
+        self.age_jitter = jitter_percent;
+        self
+    }
+
+    /// How a session on the shard behaves. `draw` is a random number, for the jitter.
+    pub(crate) fn session(&self, draw: u64) -> SessionConfig {
+        let mut patience = self.patience;
+        let spread_us = patience.age_us / 100 * u64::from(self.age_jitter.min(100));
+        patience.age_us -= draw % (spread_us + 1);
+        let sums = if self.checksums { features::CHECKSUM } else { 0 };
+        let features = self.compression.features() | sums;
+        SessionConfig { features, limits: self.limits, deadlines: self.deadlines, patience }
+    }
+
     /// Shortens the executor's preemption timer. For tests of what happens when it fires at the
     /// wrong moment.
     #[doc(hidden)]
@@ -172,7 +325,14 @@ impl ShardConfig {
     /// Checks every setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let ring = &self.ring;
-        let Limits { frame_len_max, calls_in_flight_max } = self.limits;
+        let Limits { frame_len_max, calls_in_flight_max, stream_window, connection_window } =
+            self.limits;
+        for (window, bytes) in
+            [("stream_window", stream_window), ("connection_window", connection_window)]
+        {
+            let is_window = (WINDOW_FLOOR..=WINDOW_CEILING).contains(&bytes);
+            check(window, bytes, "from 4096 to 1 GiB", is_window)?;
+        }
         let (entries, count, len) = (ring.sq_entries, ring.pool_buffers, ring.pool_buffer_len);
         let is_entries = entries.is_power_of_two() && (8..=32_768).contains(&entries);
         check("ring_entries", entries, "a power of two from 8 to 32768", is_entries)?;
@@ -186,6 +346,21 @@ impl ShardConfig {
         check("frame_len_max", frame_len_max, "from 64 KiB to 1 GiB", is_frame)?;
         let is_calls = (1..=CALLS_IN_FLIGHT_MAX_CEILING).contains(&calls_in_flight_max);
         check("calls_in_flight_max", calls_in_flight_max, "from 1 to 1048576", is_calls)?;
+        let Deadlines { least_us, most_us, default_us } = self.deadlines;
+        check("deadlines", least_us, "at most the longest deadline", least_us <= most_us)?;
+        let is_default = default_us == 0 || (least_us..=most_us).contains(&default_us);
+        check("default_deadline", default_us, "between the least and the most", is_default)?;
+        let percent = self.age_jitter;
+        check("age_max jitter_percent", percent, "from 0 to 100", percent <= 100)?;
+        let level = match self.compression {
+            Compression::Zstd(level) => level,
+            _ => 1,
+        };
+        check("compression level", level, "from 1 to 19", (1..=19).contains(&level))?;
+        let after_us = self.patience.ping_after_us;
+        let is_patient = after_us == 0 || after_us >= KEEPALIVE_FLOOR_US;
+        check("keepalive after", after_us, "zero or at least 100 ms, in µs", is_patient)?;
+        check("calls_max", self.calls_max, "at least 1", self.calls_max > 0)?;
         let bytes = self.send_buffer_max;
         check("send_buffer_max", bytes, "at least 4096", bytes >= 4096)
     }
@@ -198,10 +373,27 @@ impl Default for ShardConfig {
             ring: RingConfig::default(),
             send_buffer_max: SEND_BUFFER_MAX_DEFAULT,
             limits: Limits::default(),
+            deadlines: Deadlines::default(),
+            patience: Patience::default(),
+            compression: Compression::None,
+            compress_from: COMPRESS_FROM_DEFAULT,
+            checksums: false,
+            age_jitter: 0,
+            calls_max: SHARD_CALLS_MAX_DEFAULT,
+            memory_max: SHARD_MEMORY_MAX_DEFAULT,
             preempt_timer: None,
             sleeps_at_once: false,
         }
     }
+}
+
+/// Microseconds; what does not fit is as good as the most.
+pub(crate) fn us32(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+fn us64(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn check(

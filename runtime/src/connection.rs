@@ -11,18 +11,31 @@ use std::{
     rc::Rc,
 };
 
-use ringcall_codec::{Code, SessionError, Status};
+use ringcall_codec::{Code, Session, SessionError, Status};
 
 use crate::{
-    client_end::ClientEnd, config::LINGER_MAX, executor, receive::Receive, ring::Socket,
-    server_end::ServerEnd, shard::Shard, tasks, tls::Stage,
+    callers::Callers, config::LINGER_MAX, dispatch::Dispatch, executor, inbox::Inboxes,
+    pack::Packing, receive::Receive, ring::Socket, seats::Seats, shard::Shard, tasks, tls::Stage,
 };
 
-/// One connection of a shard, serving or calling.
+/// One connection of a shard. Either end may serve, and either may call.
 pub(crate) struct Connection {
     pub(crate) shard: Rc<Shard>,
     pub(crate) peer: SocketAddr,
-    pub(crate) end: End,
+    pub(crate) side: Side,
+    pub(crate) session: RefCell<Session>,
+    /// What the peer's calls are given to; none where nothing is served.
+    pub(crate) serves: Option<Rc<dyn Dispatch>>,
+    /// The handlers of those calls that wait.
+    pub(crate) seats: Seats,
+    /// Who waits for the outcomes of calls made here.
+    pub(crate) callers: Callers,
+    /// What is packed, once that is agreed.
+    pub(crate) packing: Cell<Option<Packing>>,
+    /// Items that wait to be taken.
+    pub(crate) inboxes: Inboxes,
+    /// When the shard looks at this connection's timers, in microseconds; never at the maximum.
+    pub(crate) timer_us: Cell<u64>,
     pub(crate) receive: RefCell<Receive>,
     pub(crate) stage: Stage,
     /// Whether the connection is in its shard's list of those with bytes to send.
@@ -34,9 +47,12 @@ pub(crate) struct Connection {
 }
 
 /// Which end of a connection this is.
-pub(crate) enum End {
-    Server(ServerEnd),
-    Client(ClientEnd),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// It was connected to.
+    Server,
+    /// It connected.
+    Client,
 }
 
 /// How far a connection is in its life.
@@ -63,15 +79,24 @@ impl Connection {
         shard: &Rc<Shard>,
         socket: Socket,
         peer: SocketAddr,
-        end: End,
-        state: State,
+        (side, state): (Side, State),
+        mut session: Session,
+        serves: Option<Rc<dyn Dispatch>>,
     ) -> Rc<Self> {
+        session.begin(shard.now_us());
         let receive = RefCell::new(Receive::new(shard.config.limits.frame_len_max));
-        shard.connections.borrow_mut().insert_with(|key| {
+        let connection = shard.connections.borrow_mut().insert_with(|key| {
             Rc::new(Self {
                 shard: Rc::clone(shard),
                 peer,
-                end,
+                side,
+                session: RefCell::new(session),
+                serves,
+                seats: Seats::default(),
+                callers: Callers::new(),
+                packing: Cell::new(None),
+                inboxes: Inboxes::default(),
+                timer_us: Cell::new(u64::MAX),
                 receive,
                 stage: Stage::Plain,
                 is_dirty: Cell::new(false),
@@ -80,7 +105,9 @@ impl Connection {
                 is_sending: Cell::new(false),
                 state: Cell::new(state),
             })
-        })
+        });
+        connection.set_timer();
+        connection
     }
 
     #[inline]
@@ -97,10 +124,7 @@ impl Connection {
     /// Gives access to the bytes that the session has to send.
     #[inline]
     pub(crate) fn with_output<R>(&self, with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        match &self.end {
-            End::Server(end) => with(end.session.borrow_mut().output()),
-            End::Client(end) => with(end.session.borrow_mut().output()),
-        }
+        with(self.session.borrow_mut().output())
     }
 
     /// Whether so much waits to be sent that no more is to be added.
@@ -113,7 +137,38 @@ impl Connection {
     /// reads, or the two ends could wait for each other.
     #[inline]
     pub(crate) fn must_not_read(&self) -> bool {
-        matches!(self.end, End::Server(_)) && self.is_blocked()
+        self.side == Side::Server && self.is_blocked()
+    }
+
+    /// Sees to it that the shard looks at this connection's timers when the first is due. Where
+    /// that is later than it was, the shard looks too early once, and finds out.
+    #[inline]
+    pub(crate) fn set_timer(&self) {
+        let due_us = self.session.borrow().next_timeout_us().min(self.callers.wait_ends_us());
+        if due_us < self.timer_us.get() {
+            self.shard.set_timer(self, due_us);
+        }
+    }
+
+    /// A timer may be due.
+    pub(crate) fn timer_fired(self: &Rc<Self>, now_us: u64) {
+        if !self.is_alive() {
+            return;
+        }
+        let mut events = Vec::new();
+        let outcome = self.session.borrow_mut().handle_timeout(now_us, &mut events);
+        for event in events {
+            self.event(event);
+        }
+        self.callers.end_waits(&self.shard, now_us);
+        if let Err(error) = outcome {
+            return self.fail(error);
+        }
+        if !self.with_output(|output| output.is_empty()) {
+            self.shard.mark_dirty(self);
+        }
+        self.end_if_done();
+        self.set_timer();
     }
 
     /// Hands everything collected to the ring, unless a send is under way.
@@ -154,8 +209,9 @@ impl Connection {
             self.shard.mark_dirty(self);
         }
         self.resume();
-        if let End::Client(end) = &self.end {
-            end.wake_waiting(&self.shard);
+        self.wake_waiting();
+        if self.inboxes.any_waits() {
+            self.inboxes.wake_senders(&self.shard);
         }
         self.end_if_done();
     }
@@ -173,9 +229,7 @@ impl Connection {
                 self.rearm();
             }
             Err(error) => {
-                if let End::Client(end) = &self.end {
-                    end.connect_failed(&self.shard, error);
-                }
+                self.callers.connect_failed(&self.shard, error);
                 self.finish("connecting failed");
             }
         }
@@ -183,19 +237,28 @@ impl Connection {
 
     /// The peer sends no more. Its calls are answered, then the connection ends.
     pub(crate) fn peer_finished(self: &Rc<Self>) {
-        match (&self.end, self.state.get()) {
+        match (self.side, self.state.get()) {
             // It may have said GOAWAY before its stream ends.
-            (End::Server(_), State::Open | State::PeerFinished) => {
+            (Side::Server, State::Open | State::PeerFinished) => {
                 self.state.set(State::PeerFinished);
                 self.end_if_done();
             }
-            (End::Client(_), State::Open) => self.finish("the server closed the connection"),
+            (Side::Client, State::Open) => self.finish("the server closed the connection"),
             (_, State::Lingering) => {
                 self.state.set(State::Leaving);
                 self.end_if_done();
             }
             _ => self.finish("the peer closed the connection"),
         }
+    }
+
+    /// The peer has said its last word.
+    pub(crate) fn peer_goes_away(self: &Rc<Self>, status: &Status) {
+        if self.side == Side::Server {
+            return self.peer_finished();
+        }
+        self.callers.fail_all(&self.shard, status);
+        self.finish("the server said to go away");
     }
 
     /// Ends the connection where nothing more is to be done on it.
@@ -206,11 +269,12 @@ impl Connection {
             return;
         }
         match state {
+            State::Open => self.end_if_drained(),
             State::PeerFinished => {
-                if let End::Server(end) = &self.end
-                    && end.session.borrow().calls_in_flight() == 0
-                    && !self.receive.borrow().has_backlog()
-                {
+                let session = self.session.borrow();
+                let is_idle = session.calls_running() == 0 && session.one_ways_running() == 0;
+                drop(session);
+                if is_idle && !self.receive.borrow().has_backlog() {
                     self.finish("the client closed the connection");
                 }
             }
@@ -219,7 +283,46 @@ impl Connection {
                 let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
             }
             State::Leaving => self.finish("the peer was told why"),
-            State::Connecting | State::Open | State::Closed => {}
+            State::Connecting | State::Closed => {}
+        }
+    }
+
+    /// Ends the connection where one side takes no more calls and none is in flight.
+    fn end_if_drained(self: &Rc<Self>) {
+        let session = self.session.borrow();
+        let is_drained = session.is_drained();
+        let is_over = session.peer_drains()
+            && session.calls_made() == 0
+            && session.calls_running() == 0
+            && session.one_ways_running() == 0;
+        drop(session);
+        if is_drained {
+            self.go_away(&Status::new(Code::Unavailable, "every call has ended"));
+        } else if is_over && self.side == Side::Client {
+            self.finish("the server takes no more calls");
+        }
+    }
+
+    /// Announces that no more calls are taken here, and ends the connection when the last that
+    /// runs has been answered.
+    pub(crate) fn drain(self: &Rc<Self>, status: &Status) {
+        if self.state.get() != State::Open {
+            return;
+        }
+        if !self.session.borrow().is_open() {
+            // It has not begun.
+            return self.go_away(status);
+        }
+        self.session.borrow_mut().drain(status);
+        self.shard.mark_dirty(self);
+        self.set_timer();
+    }
+
+    /// Wakes the caller that has waited longest for room, where there is some.
+    #[inline]
+    pub(crate) fn wake_waiting(&self) {
+        if self.callers.any_waits() && self.session.borrow().has_room() {
+            self.callers.wake_next(&self.shard);
         }
     }
 
@@ -229,9 +332,7 @@ impl Connection {
         tracing::debug!(peer = %self.peer, %error, "connection refused");
         self.shard.counters.protocol_errors.add(1);
         let status = error.status();
-        if let End::Client(end) = &self.end {
-            end.session_failed(&self.shard, error);
-        }
+        self.callers.session_failed(&self.shard, error);
         self.go_away(&status);
     }
 
@@ -241,13 +342,11 @@ impl Connection {
         if !self.is_alive() {
             return;
         }
-        match &self.end {
-            End::Server(end) => end.session.borrow_mut().go_away(status),
-            End::Client(end) => {
-                end.session.borrow_mut().go_away(status);
-                end.fail_all(&self.shard, status);
-            }
-        }
+        let running = self.session.borrow().calls_running();
+        self.shard.counters.calls_cut.add(u64::from(running));
+        self.session.borrow_mut().go_away(status);
+        self.callers.fail_all(&self.shard, status);
+        self.seats.stop_all(&self.shard);
         self.state.set(State::Lingering);
         self.receive.borrow_mut().forget();
         self.shard.mark_dirty(self);
@@ -273,24 +372,23 @@ impl Connection {
         if let Some(op) = receiving {
             self.shard.ring.borrow_mut().cancel(op);
         }
-        if let End::Client(end) = &self.end {
-            let status = Status::new(Code::Unavailable, why.to_owned());
-            end.fail_all(&self.shard, &status);
-        }
+        self.shard.clear_timer(self);
+        self.callers.fail_all(&self.shard, &Status::new(Code::Unavailable, why.to_owned()));
+        self.seats.stop_all(&self.shard);
+        self.inboxes.wake_all(&self.shard);
         // A send under way would wait for a peer that does not read; closing does not end it.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         self.shard.wake_driver();
-        if self.shard.is_stopping.get() {
+        if self.shard.is_stopping.get() || self.shard.is_draining.get() {
             self.shard.wake_stopped();
         }
     }
 
     /// Fails every call that runs.
     pub(crate) fn refuse_all(&self, status: &Status) {
-        if let End::Server(end) = &self.end
-            && self.is_alive()
-        {
-            end.session.borrow_mut().refuse_all(status);
+        if self.is_alive() {
+            let cut = self.session.borrow_mut().refuse_all(status);
+            self.shard.counters.calls_cut.add(cut as u64);
         }
     }
 }

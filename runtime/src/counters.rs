@@ -11,6 +11,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
+            pub(crate) ping_round_trips: RoundTripCounters,
         }
 
         /// The counters of one shard at one moment.
@@ -58,6 +59,8 @@ counters! {
     frames_copied_pressure,
     /// Large frames of which the first bytes were copied to the buffer that received the rest.
     frames_copied_large,
+    /// Frames whose body was decompressed to a buffer of its own.
+    frames_decompressed,
     /// Bytes copied for the frames above.
     bytes_copied,
     /// Bytes of bodies and headers encoded into send buffers: the one copy of a reply or request.
@@ -90,10 +93,30 @@ counters! {
     calls_refused,
     /// Calls whose handler panicked.
     handlers_panicked,
+    /// Handlers that waited and were dropped, as nobody waited for their outcome any more.
+    handlers_stopped,
+    /// Calls refused as the shard had no room for them: too many run, or too much memory is used.
+    calls_refused_overload,
+    /// Calls refused as their deadline was past when they came.
+    calls_refused_late,
+    /// Calls refused as their connection takes no more.
+    calls_refused_drain,
+    /// Calls that ran when their connection was ended by this side.
+    calls_cut,
+    /// One-way calls made from here that failed at the peer.
+    notices,
+    /// Times a peer answered when it was asked for a sign of life.
+    pings_answered,
     /// Replies to calls that had ended, or whose connection had.
     replies_dropped,
     /// Calls made.
     calls_made,
+    /// One-way calls made.
+    one_ways_made,
+    /// Items of streams sent.
+    items_sent,
+    /// Items of streams received.
+    items_received,
     /// Connections accepted.
     connections_accepted,
     /// Connections opened to servers.
@@ -129,5 +152,26 @@ impl Counter {
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// How long peers took to answer when asked for a sign of life, counted by powers of two: field
+/// `n` counts the answers that took from 2^(n-1) to 2^n - 1 microseconds.
+pub type RoundTrips = [u64; ROUND_TRIPS_LEN];
+
+/// The last counts everything that took longer: over half an hour.
+const ROUND_TRIPS_LEN: usize = 32;
+
+#[derive(Debug, Default)]
+pub(crate) struct RoundTripCounters([Counter; ROUND_TRIPS_LEN]);
+
+impl RoundTripCounters {
+    pub(crate) fn record_us(&self, round_trip_us: u64) {
+        let bits = (u64::BITS - round_trip_us.leading_zeros()) as usize;
+        self.0[bits.min(ROUND_TRIPS_LEN - 1)].add(1);
+    }
+
+    pub(crate) fn snapshot(&self) -> RoundTrips {
+        std::array::from_fn(|index| self.0[index].get())
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     config::SPARE_SLOTS_MAX,
     connection::Connection,
     ring::Lease,
-    service::{Incoming, Service},
+    seats::Seat,
+    service::{CallTag, Incoming, Service},
     shard::Shard,
     slots::{Slot, Slots},
     tasks,
@@ -30,7 +31,7 @@ pub(crate) trait Dispatch {
     ///
     /// What makes a call up is passed apart, in registers, and put together in the place where
     /// its handler will run.
-    fn dispatch(&self, connection: Rc<Connection>, call: CallId, method: u32, body: Lease);
+    fn dispatch(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease);
 
     /// The methods served.
     fn methods(&self) -> &'static [MethodInfo];
@@ -47,7 +48,9 @@ struct Dispatcher<S, F, M> {
 
 /// Prepares a service value for dispatch.
 pub(crate) fn dispatcher<S: Service>(service: S, shard: &Rc<Shard>) -> Rc<dyn Dispatch> {
-    with_make(Rc::new(service), |service, call| S::dispatch(service, call), shard)
+    // An async block has its captures once, and the future is made in its place for every call.
+    let make = |service: Rc<S>, call: Incoming| async move { service.dispatch(&call).await };
+    with_make(Rc::new(service), make, shard)
 }
 
 /// Gives the future's type a name.
@@ -68,9 +71,9 @@ where
     M: Fn(Rc<S>, Incoming) -> F + 'static,
 {
     #[inline]
-    fn dispatch(&self, connection: Rc<Connection>, call: CallId, method: u32, body: Lease) {
+    fn dispatch(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease) {
         let mut slot = self.slots.place(|| {
-            let incoming = Incoming::new(connection, call, method, body);
+            let incoming = Incoming::new(connection, call, tag, body);
             (self.make)(Rc::clone(&self.service), incoming)
         });
         // Nobody needs to be woken yet: a task polls again at once, with a waker of its own.
@@ -79,7 +82,7 @@ where
             self.shard.counters.calls_inline.add(1);
             self.slots.recycle(slot);
         } else {
-            self.spawn(slot);
+            self.spawn(slot, connection, call, tag);
         }
     }
 
@@ -90,18 +93,40 @@ where
 
 impl<S, F, M> Dispatcher<S, F, M>
 where
+    S: Service,
     F: Future<Output = ()> + 'static,
 {
     #[cold]
-    fn spawn(&self, mut slot: Slot<F>) {
+    fn spawn(&self, mut slot: Slot<F>, connection: &Rc<Connection>, call: CallId, tag: CallTag) {
         let (slots, shard) = (Rc::clone(&self.slots), Rc::clone(&self.shard));
+        let info = S::METHODS.iter().find(|info| info.id == tag.method());
+        let is_stoppable = !tag.is_one_way() && !info.is_some_and(|info| info.no_cancel);
+        let seat = is_stoppable.then(|| Seat::new(connection, call));
         shard.handler_spawned();
         tasks::spawn(async move {
-            poll_fn(|cx| poll_caught(&mut slot, cx, &shard)).await;
+            poll_fn(|cx| {
+                if let Some(seat) = &seat
+                    && seat.poll_stop(cx.waker()).is_ready()
+                {
+                    return drop_caught(&mut slot, &shard);
+                }
+                poll_caught(&mut slot, cx, &shard)
+            })
+            .await;
             slots.recycle(slot);
             shard.handler_done();
         });
     }
+}
+
+/// Drops a handler that was told to stop, which ends its call.
+fn drop_caught<F>(slot: &mut Slot<F>, shard: &Shard) -> Poll<()> {
+    shard.counters.handlers_stopped.add(1);
+    // The future is gone afterwards, so nothing sees it half-way.
+    if panic::catch_unwind(AssertUnwindSafe(|| slot.clear())).is_err() {
+        shard.counters.handlers_panicked.add(1);
+    }
+    Poll::Ready(())
 }
 
 /// Polls a handler; one that panics is done, and its call was answered when it unwound.

@@ -7,8 +7,9 @@
 //! the ring for a moment, then arms the bell and lets the executor sleep.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
+    pin::pin,
     rc::Rc,
     task::Poll,
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    config::{DOZE_MAX, REACTOR_TURN_AFTER, YIELDS_BEFORE_DOZE},
+    config::{DOZE_MAX, HEARTBEAT_IDLE, REACTOR_TURN_AFTER, YIELDS_BEFORE_DOZE},
     connection::Connection,
     executor::{self, ReadableWatch},
     listener::{self, LISTENER_TOKEN},
@@ -57,11 +58,17 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         loop {
-            let found_work = self.turn();
+            let (mut found_work, now) = self.turn();
+            if self.shard.is_timer_due() {
+                self.shard.fire_timers();
+                found_work = true;
+            }
+            if self.shard.must_drain() {
+                server::begin_drain(&self.shard);
+            }
             if self.shard.must_stop() {
                 server::begin_stop(&self.shard);
             }
-            let now = Instant::now();
             self.publish_cpu(now);
             if self.shard.take_woke_tasks() {
                 executor::yield_now().await;
@@ -79,8 +86,8 @@ impl Driver {
         }
     }
 
-    /// Sends, submits and handles what has completed. False where there was nothing.
-    fn turn(&mut self) -> bool {
+    /// Sends, submits and handles what has completed. False where there was nothing; and the time.
+    fn turn(&mut self) -> (bool, Instant) {
         let shard = &self.shard;
         shard.take_dirty(&mut self.dirty);
         let mut found_work = !self.dirty.is_empty();
@@ -101,6 +108,9 @@ impl Driver {
             shard.counters.enters.set(ring.enters());
             shard.counters.cq_overflows.set(ring.cq_overflows());
         }
+        // The one look at the clock of a turn: what comes in now came now.
+        let now = Instant::now();
+        shard.set_now(now);
         found_work |= !self.completions.is_empty();
         for completion in self.completions.drain(..) {
             handle(shard, completion);
@@ -108,7 +118,7 @@ impl Driver {
         if found_work {
             shard.counters.turns.add(1);
         }
-        found_work
+        (found_work, now)
     }
 
     /// Lets everything else on this executor have a turn: its rings, and every runnable task.
@@ -135,6 +145,10 @@ impl Driver {
                 return true;
             }
             let now = Instant::now();
+            self.shard.set_now(now);
+            if self.shard.is_timer_due() {
+                return true;
+            }
             if now - idle_since >= spin {
                 return false;
             }
@@ -164,12 +178,13 @@ impl Driver {
         if self.shard.has_work() {
             return true;
         }
+        let wait = self.shard.until_next_timer().map_or(DOZE_MAX, |until| until.min(DOZE_MAX));
         let mut ring = self.shard.ring.borrow_mut();
-        if let Err(error) = ring.wait(DOZE_MAX) {
+        if let Err(error) = ring.wait(wait) {
             tracing::warn!(%error, "waiting in the ring failed");
             return false;
         }
-        !ring.is_quiet()
+        !ring.is_quiet() || wait < DOZE_MAX
     }
 
     /// Lets the executor sleep until there is something to do.
@@ -195,8 +210,16 @@ impl Driver {
     async fn wait_for_bell(&mut self, or_work: bool) {
         let shard = &self.shard;
         let bell = &mut self.bell;
+        // Timers that are further away are seen by a beat of the heart.
+        let until_timer = shard.until_next_timer().filter(|until| *until < HEARTBEAT_IDLE);
+        let mut timer = pin!(until_timer.filter(|_| or_work).map(executor::sleep));
         let rung = poll_fn(|cx| {
             if or_work && shard.has_work() {
+                return Poll::Ready(Ok(false));
+            }
+            if let Some(timer) = timer.as_mut().as_pin_mut()
+                && timer.poll(cx).is_ready()
+            {
                 return Poll::Ready(Ok(false));
             }
             shard.driver_sleeps(cx.waker());

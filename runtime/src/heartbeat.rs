@@ -112,6 +112,10 @@ async fn beat(shard: Weak<Shard>, index: usize) {
         // Nothing to read means that the period was changed since the tick.
         let _ = rustix::io::read(&shard.heartbeat.timers[index].fd, &mut ticks);
         shard.counters.heartbeats.add(1);
+        if shard.until_next_timer().is_some_and(|until| until <= HEARTBEAT_IDLE) {
+            // It sleeps no longer than until then, once it has looked at the clock again.
+            shard.wake_driver();
+        }
         let turns_now = shard.counters.turns.get();
         let is_idle = turns_now == turns && !shard.has_calls_in_flight();
         if is_idle && shard.heartbeat.period.get() != HEARTBEAT_IDLE {

@@ -10,34 +10,41 @@
 //! image.
 
 mod call;
+mod callers;
 mod client;
-mod client_end;
 mod config;
 mod connection;
+mod context;
 mod counters;
 mod dispatch;
 mod driver;
+mod events;
 mod executor;
 mod heartbeat;
+mod inbox;
+mod intercept;
 mod listener;
+mod pack;
 mod receive;
 #[doc(hidden)]
 pub mod ring;
 mod run;
+mod seats;
 mod server;
-mod server_end;
 mod service;
 mod shard;
 mod slab;
 mod slots;
 mod socket;
+mod streams;
 mod tasks;
 mod tls;
 
 pub use std::net::ToSocketAddrs;
 
 pub use ringcall_codec::{
-    BodyError, Code, Field, Limits, Message, MethodInfo, SessionError, ShardPlace, Status, layout,
+    BodyError, Code, EntryKey, Field, Key, Limits, Message, Metadata, MetadataError, MetadataRef,
+    MethodInfo, MethodKind, SessionError, ShardPlace, Status, layout, layout::layout_with_items,
     limits,
 };
 pub use ringcall_macros::{message, service};
@@ -46,21 +53,29 @@ pub use rkyv;
 #[doc(hidden)]
 pub use crate::run::is_in_receive_pool;
 pub use crate::{
-    call::{Call, Response},
+    call::{Call, OneWay, Response},
     client::{Client, ClientConfig, ConnectError},
-    config::{ConfigError, SEND_BUFFER_MAX_DEFAULT, ShardConfig},
-    counters::ShardCounters,
+    config::{
+        COMPRESS_FROM_DEFAULT, ConfigError, SEND_BUFFER_MAX_DEFAULT, SHARD_CALLS_MAX_DEFAULT,
+        SHARD_MEMORY_MAX_DEFAULT, ShardConfig,
+    },
+    context::Context,
+    counters::{RoundTrips, ShardCounters},
+    intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},
+    pack::Compression,
     run::{RunConfig, counters, run, sleep, spawn, yield_now},
     server::{ServeError, Server, ServerBuilder, ServerHandle, ShardInfo, Stopper},
-    service::{Context, Incoming, Request, Retained, Service},
+    service::{Incoming, Request, Retained, Service},
     shard::ShardError,
     socket::SocketConfig,
+    streams::{Item, NoItems, Sink, Source, Stream, StreamCall},
 };
 
 /// What a service, its server and its clients need, for one `use`.
 pub mod prelude {
     pub use crate::{
-        Client, Code, Context, Request, Response, Retained, Server, ServerHandle, ShardInfo, Status,
+        Client, Code, Context, Request, Response, Retained, Server, ServerHandle, ShardInfo, Sink,
+        Source, Status,
     };
 }
 

@@ -5,14 +5,14 @@
 
 use std::{io, os::fd::OwnedFd, rc::Rc, time::Duration};
 
+use ringcall_codec::{MethodInfo, Session};
 use socket2::SockAddr;
 
 use crate::{
-    connection::{Connection, End, State},
+    connection::{Connection, Side, State},
     dispatch::Dispatch,
     executor,
     ring::{OpId, Socket},
-    server_end::ServerEnd,
     shard::Shard,
     tasks,
 };
@@ -27,14 +27,21 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 pub(crate) struct Listener {
     socket: Socket,
     dispatch: Rc<dyn Dispatch>,
+    /// The methods of calls to clients.
+    calls: &'static [MethodInfo],
     op: Option<OpId>,
 }
 
 /// Begins to accept.
-pub(crate) fn listen(shard: &Rc<Shard>, socket: OwnedFd, dispatch: Rc<dyn Dispatch>) {
+pub(crate) fn listen(
+    shard: &Rc<Shard>,
+    socket: OwnedFd,
+    dispatch: Rc<dyn Dispatch>,
+    calls: &'static [MethodInfo],
+) {
     let index = {
         let mut listeners = shard.listeners.borrow_mut();
-        listeners.push(Listener { socket: Rc::new(socket), dispatch, op: None });
+        listeners.push(Listener { socket: Rc::new(socket), dispatch, calls, op: None });
         listeners.len() - 1
     };
     arm(shard, index);
@@ -52,12 +59,12 @@ pub(crate) fn close_all(shard: &Shard) {
 /// A connection was accepted, or accepting failed.
 pub(crate) fn accepted(shard: &Rc<Shard>, index: u64, result: io::Result<OwnedFd>, more: bool) {
     let index = index as usize;
-    let dispatch = match shard.listeners.borrow_mut().get_mut(index) {
+    let (dispatch, calls) = match shard.listeners.borrow_mut().get_mut(index) {
         Some(listener) => {
             if !more {
                 listener.op = None;
             }
-            Rc::clone(&listener.dispatch)
+            (Rc::clone(&listener.dispatch), listener.calls)
         }
         // The shard stops. A connection that came meanwhile is closed by being dropped.
         None => return,
@@ -66,8 +73,11 @@ pub(crate) fn accepted(shard: &Rc<Shard>, index: u64, result: io::Result<OwnedFd
     match result.and_then(|socket| Ok((peer_of(&socket)?, socket))) {
         Ok((peer, socket)) => {
             shard.counters.connections_accepted.add(1);
-            let end = End::Server(ServerEnd::new(shard, dispatch));
-            let connection = Connection::open(shard, Rc::new(socket), peer, end, State::Open);
+            let config = shard.config.session(shard.random());
+            let session = Session::server(&config, shard.place, calls, dispatch.methods());
+            let begins = (Side::Server, State::Open);
+            let socket = Rc::new(socket);
+            let connection = Connection::open(shard, socket, peer, begins, session, Some(dispatch));
             connection.rearm();
         }
         Err(error) => {

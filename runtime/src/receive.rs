@@ -12,7 +12,7 @@ use ringcall_codec::{Decoder, FrameBuffer, Header, Partial, SessionError, Step};
 
 use crate::{
     config::{LARGE_KEPT_MAX, LARGE_KEPT_TOTAL_MAX, LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
-    connection::{Connection, End, State},
+    connection::{Connection, State},
     ring::{Chunk, Filled, Lease, OpId, OwnedBuffer},
 };
 
@@ -161,6 +161,7 @@ impl Connection {
         match large {
             _ if !self.is_alive() => {}
             Some(Large::Rest { frame_len, filled }) if filled + received < frame_len => {
+                self.note_large_cut(Some(frame_len));
                 return self.receive_rest(buffer, frame_len, filled + received);
             }
             Some(Large::Rest { frame_len, .. }) => {
@@ -174,8 +175,12 @@ impl Connection {
                     Err(error) => return self.fail(error),
                 };
                 match frame_len {
-                    None => return self.receive_first(buffer, filled),
+                    None => {
+                        self.note_large_cut(None);
+                        return self.receive_first(buffer, filled);
+                    }
                     Some(frame_len) if filled < frame_len && frame_len <= buffer.len() => {
+                        self.note_large_cut(Some(frame_len));
                         return self.receive_rest(buffer, frame_len, filled);
                     }
                     Some(_) => self.take(Chunk::of_owned(buffer.share(), filled)),
@@ -200,6 +205,7 @@ impl Connection {
 
     /// Finds the frames in a chunk and gives each to the session.
     fn read(self: &Rc<Self>, chunk: Chunk, mut at: usize) {
+        self.session.borrow_mut().handle_bytes(self.shard.now_us());
         let plain_len = self.stage.plain_len(chunk.len());
         while self.is_alive() {
             if self.must_not_read() {
@@ -217,11 +223,36 @@ impl Connection {
                     self.frame(&header, lease);
                 }
                 Ok(Step::Assembled(partial)) => self.assembled(partial),
+                Ok(Step::Skipped) => self.session.borrow_mut().handle_pause(),
                 Ok(Step::More) => break,
                 Err(error) => return self.fail(error),
             }
         }
         self.leave_small_mode();
+        self.note_cut();
+        self.set_timer();
+    }
+
+    /// Tells the session where the bytes so far end inside of a frame.
+    #[inline]
+    fn note_cut(&self) {
+        let receive = self.receive.borrow();
+        let mut session = self.session.borrow_mut();
+        if receive.decoder.is_between_frames() {
+            // A frame that was skipped is not told of otherwise.
+            session.handle_pause();
+        } else {
+            session.handle_cut(receive.decoder.cut_len());
+        }
+    }
+
+    /// Tells the session of a large frame that began to arrive and is received where it stays.
+    fn note_large_cut(&self, frame_len: Option<usize>) {
+        let mut session = self.session.borrow_mut();
+        session.handle_bytes(self.shard.now_us());
+        session.handle_cut(frame_len.map(|len| len as u64));
+        drop(session);
+        self.set_timer();
     }
 
     #[inline(always)]
@@ -233,25 +264,26 @@ impl Connection {
     }
 
     #[inline(never)]
-    fn next_step(&self, input: &[u8], at: &mut usize) -> Result<Step<Assembly>, SessionError> {
+    fn next_step(
+        self: &Rc<Self>,
+        input: &[u8],
+        at: &mut usize,
+    ) -> Result<Step<Assembly>, SessionError> {
         let mut receive = self.receive.borrow_mut();
-        let take = |len| Ok(Assembly { buffer: self.shard.owned.try_take(len)?, filled: 0 });
-        let step = receive.decoder.next(input, at, |len| {
-            take(len).map_err(|_: io::Error| SessionError::NoMemory { frame_len: len as u64 })
+        let step = receive.decoder.next(input, at, |header| {
+            if !self.admits(header) {
+                return Ok(None);
+            }
+            let frame_len = header.frame_len();
+            match self.shard.owned.try_take(frame_len as usize) {
+                Ok(buffer) => Ok(Some(Assembly { buffer, filled: 0 })),
+                Err(_) => Err(SessionError::NoMemory { frame_len }),
+            }
         });
         if let Ok(Step::InPlace { header, .. } | Step::Assembled(Partial { header, .. })) = &step {
             receive.note_frame(header, self.pool_buffer_len());
         }
         step
-    }
-
-    /// Gives a frame to the session.
-    #[inline]
-    pub(crate) fn frame(self: &Rc<Self>, header: &Header, body: Lease) {
-        match &self.end {
-            End::Server(end) => end.handle_frame(self, header, body),
-            End::Client(end) => end.handle_frame(self, header, body),
-        }
     }
 
     /// A frame that was put together from parts is complete.
@@ -386,6 +418,7 @@ impl Connection {
     /// Keeps the rest of a chunk until the peer has read its replies, and receives no more.
     #[cold]
     fn block(&self, chunk: Chunk, at: usize) {
+        self.session.borrow_mut().handle_pause();
         let kept = self.relieve_pool(chunk, at);
         let mut receive = self.receive.borrow_mut();
         receive.backlog.push_front(kept);

@@ -11,18 +11,19 @@ use std::{
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     task::Poll,
+    time::Duration,
 };
 
 use crossbeam::utils::CachePadded;
-use ringcall_codec::{Code, ShardPlace, Status};
+use ringcall_codec::{Code, MethodInfo, ShardPlace, Status};
 use rustix::io::Errno;
 
 use crate::{
     config::{STOP_FLUSH_MAX, ShardConfig},
-    counters::{Counters, ShardCounters},
+    counters::{Counters, RoundTrips, ShardCounters},
     dispatch,
     executor::{self, ExecutorConfig, ExecutorEnd, ExecutorThread},
     listener,
@@ -43,6 +44,7 @@ pub struct ServerBuilder {
     shard: ShardConfig,
     socket: SocketConfig,
     backlog: Option<u32>,
+    calls: &'static [MethodInfo],
 }
 
 /// A running server. Dropping it stops it and waits for it.
@@ -113,6 +115,7 @@ struct Setup<F> {
     config: ShardConfig,
     info: ShardInfo,
     listener: OwnedFd,
+    calls: &'static [MethodInfo],
     counters: Arc<CachePadded<Counters>>,
     factory: F,
     started: SyncSender<Result<Remote, ShardError>>,
@@ -144,6 +147,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn socket(mut self, config: SocketConfig) -> Self {
         self.socket = config;
+        self
+    }
+
+    /// The methods of calls that the service makes to its clients (`SomeClient::METHODS`): their
+    /// messages' layouts are compared with a client's when it connects.
+    #[must_use]
+    pub fn calls_clients(mut self, methods: &'static [MethodInfo]) -> Self {
+        self.calls = methods;
         self
     }
 
@@ -186,7 +197,11 @@ impl ServerBuilder {
         for (index, (core, listener)) in (0..).zip(cores.into_iter().zip(listeners)) {
             let info = ShardInfo { index, count, core };
             // A failure drops the handle, which stops the shards that run.
-            server.shards.push(start(info, &self.shard, listener, factory.clone())?);
+            let (counters, factory) = (Arc::default(), factory.clone());
+            let (started, has_started) = sync_channel(1);
+            let (config, calls) = (self.shard.clone(), self.calls);
+            let setup = Setup { config, info, listener, calls, counters, factory, started };
+            server.shards.push(start(setup, &has_started)?);
         }
         Ok(server)
     }
@@ -201,6 +216,22 @@ impl ServerHandle {
     /// The counters of each shard, by number. They are read while the shards run.
     pub fn counters(&self) -> Vec<ShardCounters> {
         self.shards.iter().map(|shard| shard.counters.snapshot()).collect()
+    }
+
+    /// How long the peers of each shard took to answer when they were asked for a sign of life.
+    pub fn ping_round_trips(&self) -> Vec<RoundTrips> {
+        self.shards.iter().map(|shard| shard.counters.ping_round_trips.snapshot()).collect()
+    }
+
+    /// Stops in order: no more connections, and no more calls on those there are. Calls that run
+    /// are answered; calls that still come are refused, as not executed, so that they can be made
+    /// elsewhere; a connection is closed once its calls have ended. What is left after `grace` is
+    /// cut off as by [`stop`](Self::stop). Returns at once; [`join`](Self::join) waits.
+    ///
+    /// Connections that the kernel has accepted and a shard has not are reset, unless
+    /// `net.ipv4.tcp_migrate_req` hands them to another listener of the port (`docs/tuning.md`).
+    pub fn drain(&self, grace: Duration) {
+        self.stopper().drain(grace);
     }
 
     /// Tells every shard to stop: no more connections, a status for each call in flight, and the
@@ -235,6 +266,21 @@ impl ServerHandle {
 }
 
 impl Stopper {
+    /// As [`ServerHandle::drain`]. The first grace that is given counts.
+    pub fn drain(&self, grace: Duration) {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX - 1).min(u64::MAX - 1);
+        for shard in &self.0 {
+            // A shard that drains already goes on as it was told.
+            let _ = shard.drain_ms.compare_exchange(
+                0,
+                grace_ms + 1,
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
+            shard.bell.ring();
+        }
+    }
+
     /// As [`ServerHandle::stop`]. Stopping twice is as stopping once.
     pub fn stop(&self) {
         for shard in &self.0 {
@@ -253,6 +299,31 @@ impl Drop for ServerHandle {
     }
 }
 
+/// Begins to drain a shard: no more connections, no more calls, and the end when the last call
+/// has ended or the grace is over.
+pub(crate) fn begin_drain(shard: &Rc<Shard>) {
+    shard.is_draining.set(true);
+    listener::close_all(shard);
+    let status = Status::new(Code::Unavailable, "the server stops");
+    let connections = shard.connections.borrow().values();
+    for connection in connections {
+        connection.drain(&status);
+    }
+    let grace_ms = shard.remote.drain_ms.load(Ordering::Acquire) - 1;
+    let shard = Rc::clone(shard);
+    tasks::spawn(async move {
+        let mut all_closed = pin!(poll_fn(|cx| shard.poll_empty(cx.waker())));
+        let mut grace = pin!(executor::sleep(Duration::from_millis(grace_ms)));
+        poll_fn(|cx| match all_closed.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => grace.as_mut().poll(cx),
+        })
+        .await;
+        shard.remote.stop.store(true, Ordering::Release);
+        shard.wake_driver();
+    });
+}
+
 /// Begins to stop a shard: no more connections, a status for every call that runs, and the reason
 /// to every peer.
 pub(crate) fn begin_stop(shard: &Rc<Shard>) {
@@ -269,29 +340,18 @@ pub(crate) fn begin_stop(shard: &Rc<Shard>) {
 
 /// Starts a shard on its own thread, and waits until it accepts.
 fn start<S, F>(
-    info: ShardInfo,
-    config: &ShardConfig,
-    listener: OwnedFd,
-    factory: F,
+    setup: Setup<F>,
+    has_started: &Receiver<Result<Remote, ShardError>>,
 ) -> Result<ShardThread, ServeError>
 where
     S: Service,
     F: Fn(ShardInfo) -> S + Send + 'static,
 {
-    let counters = Arc::<CachePadded<Counters>>::default();
-    let (started, has_started) = sync_channel(1);
+    let (info, counters) = (setup.info, Arc::clone(&setup.counters));
     let executor = ExecutorConfig {
         core: Some(info.core),
         name: format!("ringcall-{}", info.index),
-        preempt_timer: config.preempt_timer,
-    };
-    let setup = Setup {
-        config: config.clone(),
-        info,
-        listener,
-        counters: Arc::clone(&counters),
-        factory,
-        started,
+        preempt_timer: setup.config.preempt_timer,
     };
     let thread = executor::start(&executor, move || run(setup)).map_err(ShardError::from)?;
     match has_started.recv() {
@@ -307,7 +367,7 @@ where
     S: Service,
     F: Fn(ShardInfo) -> S,
 {
-    let Setup { config, info, listener, counters, factory, started } = setup;
+    let Setup { config, info, listener, calls, counters, factory, started } = setup;
     let place = ShardPlace { index: info.index, count: info.count };
     let shard = match Shard::start(config, place, counters) {
         Ok(shard) => shard,
@@ -319,7 +379,7 @@ where
     };
     let served = tasks::guard(async {
         let dispatch = dispatch::dispatcher(factory(info), &shard);
-        listener::listen(&shard, listener, dispatch);
+        listener::listen(&shard, listener, dispatch, calls);
         let _ = started.send(Ok(shard.remote.clone()));
         serve_until_stopped(&shard).await;
     });

@@ -1,16 +1,19 @@
 //! What a service is to the runtime, and what a handler is given.
 
-use std::{cell::Cell, future::Future, net::SocketAddr, ops::Deref, rc::Rc};
+use std::{future::Future, ops::Deref, rc::Rc};
 
 use ringcall_codec::{
-    BodyError, CallId, Code, Deserializer, Message, MethodInfo, ReplyError, ShardPlace, Status,
-    access, deserialize,
+    BodyError, CallId, Code, Deserializer, Flags, Message, MethodInfo, ReplyError, Status,
+    StreamId, access, deserialize,
 };
 use rkyv::Deserialize;
 
 use crate::{
-    connection::{Connection, End},
+    connection::Connection,
+    context::Context,
+    intercept::Outcome,
     ring::{Lease, View},
+    streams::{Sink, Source},
 };
 
 /// A service as the runtime sees it. Written by `#[ringcall::service]`.
@@ -22,22 +25,53 @@ pub trait Service: 'static {
     const METHODS: &'static [MethodInfo];
 
     /// Reads a call's request, runs its handler, and replies.
-    fn dispatch(self: Rc<Self>, call: Incoming) -> impl Future<Output = ()> + 'static;
+    fn dispatch(&self, call: &Incoming) -> impl Future<Output = ()>;
 }
 
 /// One accepted call, from its request to its one outcome. Dropping it unanswered answers it with
 /// a status.
 pub struct Incoming {
     context: Context,
-    call: CallId,
-    method: u32,
-    body: Lease,
-    is_answered: Cell<bool>,
 }
 
-/// What a handler can know of its call, beside the request.
-pub struct Context {
-    connection: Rc<Connection>,
+/// Which call it is, in one word: what travels from a header to its handler.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallTag(u64);
+
+impl CallTag {
+    const ONE_WAY: u64 = 1 << 63;
+    const STREAM: u64 = 1 << 62;
+
+    #[inline]
+    pub(crate) fn new(method: u32, meta_len: u16, flags: Flags) -> Self {
+        let stream = if flags.contains(Flags::STREAM) { Self::STREAM } else { 0 };
+        Self(u64::from(method) | u64::from(meta_len) << 32 | stream)
+    }
+
+    pub(crate) fn one_way(self) -> Self {
+        Self(self.0 | Self::ONE_WAY)
+    }
+
+    #[inline]
+    pub(crate) fn method(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Length of the metadata in bytes.
+    #[inline]
+    pub(crate) fn meta_bytes(self) -> usize {
+        usize::from((self.0 >> 32) as u16) * ringcall_codec::limits::FRAME_ALIGN
+    }
+
+    #[inline]
+    pub(crate) fn is_stream(self) -> bool {
+        self.0 & Self::STREAM != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_one_way(self) -> bool {
+        self.0 & Self::ONE_WAY != 0
+    }
 }
 
 /// A request, read where the kernel put it.
@@ -59,15 +93,20 @@ pub struct Retained<T: Message>(View<T>);
 
 impl Incoming {
     #[inline]
-    pub(crate) fn new(connection: Rc<Connection>, call: CallId, method: u32, body: Lease) -> Self {
-        let context = Context { connection };
-        Self { context, call, method, body, is_answered: Cell::new(false) }
+    pub(crate) fn new(
+        connection: &Rc<Connection>,
+        call: CallId,
+        tag: CallTag,
+        body: Lease,
+    ) -> Self {
+        connection.shard.handler_begins();
+        Self { context: Context::new(Rc::clone(connection), call, tag, body) }
     }
 
     /// Id of the method that is called.
     #[inline]
     pub fn method(&self) -> u32 {
-        self.method
+        self.context.tag.method()
     }
 
     /// What the handler is given beside the request.
@@ -83,44 +122,95 @@ impl Incoming {
     /// Where the body is not a valid `T`: a status that says so, marked as not executed.
     #[inline]
     pub fn read<T: Message>(&self) -> Result<Request<'_, T>, Status> {
-        match access::<T>(&self.body) {
-            Ok(archived) => Ok(Request { archived, body: &self.body }),
+        let body = &self.context.body;
+        match access::<T>(body) {
+            Ok(archived) => Ok(Request { archived, body }),
             Err(error) => Err(self.invalid(error)),
         }
+    }
+
+    /// The items that the handler sends.
+    #[inline]
+    pub fn sink<T: Message>(&self) -> Sink<'_, T> {
+        Sink::new(&self.context)
+    }
+
+    /// The items that the caller sends.
+    #[inline]
+    pub fn source<T: Message>(&self) -> Source<T> {
+        Source::new(&self.context)
     }
 
     /// Answers the call. The reply is encoded straight into the connection's send buffer, and may
     /// borrow from the request. A second answer is dropped.
     #[inline]
-    pub fn reply<T: Message>(&self, result: Result<T, Status>) {
+    pub fn reply<T: Message, E: Into<Status>>(&self, result: Result<T, E>) {
         match result {
             Ok(reply) => self.reply_with(&reply),
-            Err(status) => self.refuse(&status),
+            Err(error) => self.reject(&error.into()),
         }
+    }
+
+    /// Answers the call with a status; ends a one-way call as failed.
+    #[cold]
+    pub fn reject(&self, status: &Status) {
+        self.end(Outcome::Failed(status.code()), |connection, context| {
+            let mut session = connection.session.borrow_mut();
+            if context.tag.is_one_way() {
+                session.end_one_way(context.call.0, Err(status));
+                return true;
+            }
+            session.refuse(context.call, status)
+        });
+    }
+
+    /// Ends a one-way call: its handler is done.
+    #[inline]
+    pub fn done(&self) {
+        if !self.context.tag.is_one_way() {
+            let status =
+                Status::new(Code::InvalidArgument, "a one-way method was called for a reply");
+            return self.reject(&status);
+        }
+        self.end(Outcome::Replied, |connection, context| {
+            connection.session.borrow_mut().end_one_way(context.call.0, Ok(()));
+            true
+        });
     }
 
     /// Answers the call: its method is none of the service's.
     #[cold]
     pub fn unknown_method(&self) {
         self.context.connection.shard.counters.calls_refused.add(1);
-        let message = format!("no method has the id {:#010x}", self.method);
-        self.refuse(&Status::new(Code::Unimplemented, message).not_executed());
+        let message = format!("no method has the id {:#010x}", self.method());
+        self.reject(&Status::new(Code::Unimplemented, message).not_executed());
     }
 
     #[inline]
     fn reply_with<T: Message>(&self, reply: &T) {
-        let connection = &self.context.connection;
+        let context = &self.context;
+        let connection = &context.connection;
         let shard = &connection.shard;
-        if self.is_answered.replace(true) || !connection.is_alive() {
+        if context.tag.is_one_way() {
+            // Called so by a peer that does not want to know.
+            return self.done();
+        }
+        if context.is_answered() || !connection.is_alive() {
             shard.counters.replies_dropped.add(1);
             return;
         }
-        let End::Server(end) = &connection.end else {
-            return;
-        };
-        let mut session = end.session.borrow_mut();
+        context.outcome.set(Outcome::Replied);
+        let metadata = context.reply_metadata.take();
+        let metadata = metadata.as_ref().map_or(&[][..], |metadata| metadata.as_bytes());
+        let mut session = connection.session.borrow_mut();
         let len = prepare_output(session.output(), shard);
-        let outcome = session.reply(&mut shard.scratch.borrow_mut(), self.call, reply);
+        let scratch = &mut shard.scratch.borrow_mut();
+        let outcome = session.reply(scratch, context.call, metadata, reply);
+        if let Some(packing) = connection.packing.get()
+            && outcome.is_ok()
+        {
+            packing.pack(session.output(), len);
+        }
         shard.counters.bytes_encoded.add((session.output().len() - len) as u64);
         drop(session);
         match outcome {
@@ -131,18 +221,17 @@ impl Incoming {
         shard.mark_dirty(connection);
     }
 
-    #[cold]
-    fn refuse(&self, status: &Status) {
-        let connection = &self.context.connection;
+    /// Ends the call otherwise than with a reply; false says that it does not run any more.
+    fn end(&self, outcome: Outcome, end: impl FnOnce(&Connection, &Context) -> bool) {
+        let context = &self.context;
+        let connection = &context.connection;
         let shard = &connection.shard;
-        if self.is_answered.replace(true) || !connection.is_alive() {
+        if context.is_answered() || !connection.is_alive() {
             shard.counters.replies_dropped.add(1);
             return;
         }
-        let End::Server(end) = &connection.end else {
-            return;
-        };
-        if !end.session.borrow_mut().refuse(self.call, status) {
+        context.outcome.set(outcome);
+        if !end(connection, context) {
             shard.counters.replies_dropped.add(1);
         }
         shard.mark_dirty(connection);
@@ -152,6 +241,25 @@ impl Incoming {
     fn invalid(&self, error: BodyError) -> Status {
         self.context.connection.shard.counters.calls_refused.add(1);
         Status::new(Code::InvalidArgument, format!("request: {error}")).not_executed()
+    }
+
+    /// Ends a call that its handler left without an answer.
+    #[cold]
+    fn end_unanswered(&self) {
+        let message = if std::thread::panicking() {
+            "the handler panicked"
+        } else {
+            "the handler was dropped before it replied"
+        };
+        let status = Status::new(Code::Internal, message);
+        self.end(Outcome::Failed(Code::Internal), |connection, context| {
+            let mut session = connection.session.borrow_mut();
+            if context.tag.is_one_way() {
+                session.end_one_way(context.call.0, Err(&status));
+                return true;
+            }
+            session.end_stopped(context.call, &status)
+        });
     }
 }
 
@@ -167,26 +275,14 @@ pub(crate) fn prepare_output(output: &mut Vec<u8>, shard: &crate::shard::Shard) 
 impl Drop for Incoming {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_answered.get() {
-            let message = if std::thread::panicking() {
-                "the handler panicked"
-            } else {
-                "the handler was dropped before it replied"
-            };
-            self.refuse(&Status::new(Code::Internal, message));
+        self.context.connection.shard.handler_ends();
+        if self.context.tag.is_stream() {
+            let stream = StreamId { call: self.context.call, is_made_here: false };
+            self.context.connection.inboxes.end(stream);
         }
-    }
-}
-
-impl Context {
-    /// Address of the caller.
-    pub fn peer(&self) -> SocketAddr {
-        self.connection.peer
-    }
-
-    /// The shard that runs the call.
-    pub fn shard(&self) -> ShardPlace {
-        self.connection.shard.place
+        if !self.context.is_answered() {
+            self.end_unanswered();
+        }
     }
 }
 

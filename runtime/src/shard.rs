@@ -6,13 +6,16 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
     io,
     rc::{Rc, Weak},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use crossbeam::utils::CachePadded;
@@ -53,6 +56,18 @@ pub(crate) struct Shard {
     /// Connections whose receive ended because the pool was empty.
     pub(crate) starved: RefCell<Vec<Rc<Connection>>>,
     spare: RefCell<SpareBuffers>,
+    /// When the shard started: time zero of its sessions.
+    epoch: Instant,
+    /// The time of this turn, in microseconds since then.
+    now_us: Cell<u64>,
+    /// When each connection's first timer is due, and the connection's key.
+    timers: RefCell<BTreeSet<(u64, u64)>>,
+    /// When the first of them is due.
+    next_timer_us: Cell<u64>,
+    /// State of [`random`](Self::random).
+    random: Cell<u64>,
+    /// Calls that run here.
+    running: Cell<usize>,
     /// Handlers that became tasks and run.
     spawned: Cell<usize>,
     /// Calls made and not yet answered.
@@ -62,9 +77,11 @@ pub(crate) struct Shard {
     /// Set where the driver has something to submit that it has not looked at.
     has_news: Cell<bool>,
     /// Who waits for the shard to stop.
-    stopped: RefCell<Option<Waker>>,
+    stopped: RefCell<Vec<Waker>>,
     /// Set once the shard has begun to stop.
     pub(crate) is_stopping: Cell<bool>,
+    /// Set once the shard takes no more calls.
+    pub(crate) is_draining: Cell<bool>,
     /// The driver, while it waits for something to do.
     driver: RefCell<Option<Waker>>,
 }
@@ -74,6 +91,8 @@ pub(crate) struct Shard {
 pub(crate) struct Remote {
     pub(crate) bell: Bell,
     pub(crate) stop: Arc<AtomicBool>,
+    /// How long to drain before stopping, in milliseconds and one; zero where nobody asked.
+    pub(crate) drain_ms: Arc<AtomicU64>,
 }
 
 /// Why a shard cannot start.
@@ -175,16 +194,23 @@ impl Shard {
             counters,
             heartbeat: Heartbeat::new()?,
             _knocker: Knocker::start_here()?,
-            remote: Remote { bell, stop: Arc::default() },
+            remote: Remote { bell, stop: Arc::default(), drain_ms: Arc::default() },
             dirty: RefCell::default(),
             starved: RefCell::default(),
             spare: RefCell::default(),
+            epoch: Instant::now(),
+            now_us: Cell::new(0),
+            timers: RefCell::default(),
+            next_timer_us: Cell::new(u64::MAX),
+            random: Cell::new(RandomState::new().hash_one(0) | 1),
+            running: Cell::new(0),
             spawned: Cell::new(0),
             made: Cell::new(0),
             woke_tasks: Cell::new(false),
             has_news: Cell::new(false),
             is_stopping: Cell::new(false),
-            stopped: RefCell::new(None),
+            is_draining: Cell::new(false),
+            stopped: RefCell::default(),
             driver: RefCell::new(None),
         });
         driver::start(&shard)?;
@@ -228,7 +254,7 @@ impl Shard {
     /// Whether the driver has something to do that no completion will tell it of.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.has_news.get() || self.can_feed_starved() || self.must_stop()
+        self.has_news.get() || self.can_feed_starved() || self.must_stop() || self.must_drain()
     }
 
     /// Whether a connection waits for receive buffers and some are free again.
@@ -240,6 +266,124 @@ impl Shard {
     #[inline]
     pub(crate) fn must_stop(&self) -> bool {
         self.remote.stop.load(Ordering::Acquire) && !self.is_stopping.get()
+    }
+
+    /// Whether another thread asked this shard to take no more calls, and it has not begun to.
+    #[inline]
+    pub(crate) fn must_drain(&self) -> bool {
+        self.remote.drain_ms.load(Ordering::Acquire) != 0
+            && !self.is_draining.get()
+            && !self.is_stopping.get()
+    }
+
+    /// The time of this turn, in microseconds since the shard started.
+    #[inline]
+    pub(crate) fn now_us(&self) -> u64 {
+        self.now_us.get()
+    }
+
+    /// Notes the time.
+    #[inline]
+    pub(crate) fn set_now(&self, now: Instant) {
+        self.now_us.set(self.us_of(now));
+    }
+
+    /// The time now, for tasks, which may run long after the driver looked at the clock.
+    pub(crate) fn fresh_now_us(&self) -> u64 {
+        self.us_of(Instant::now())
+    }
+
+    fn us_of(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.epoch);
+        since.as_secs() * 1_000_000 + u64::from(since.subsec_micros())
+    }
+
+    /// Time until a connection's timer is due; none where none will be.
+    pub(crate) fn until_next_timer(&self) -> Option<Duration> {
+        let next_us = self.next_timer_us.get();
+        (next_us != u64::MAX)
+            .then(|| Duration::from_micros(next_us.saturating_sub(self.now_us.get())))
+    }
+
+    /// Whether a connection's timer is due.
+    #[inline]
+    pub(crate) fn is_timer_due(&self) -> bool {
+        self.next_timer_us.get() <= self.now_us.get()
+    }
+
+    /// Enters when to look at a connection's timers.
+    pub(crate) fn set_timer(&self, connection: &Connection, due_us: u64) {
+        let mut timers = self.timers.borrow_mut();
+        timers.remove(&(connection.timer_us.replace(due_us), connection.key));
+        timers.insert((due_us, connection.key));
+        if due_us < self.next_timer_us.get() {
+            self.next_timer_us.set(due_us);
+            drop(timers);
+            // It may sleep for longer than that.
+            self.wake_driver();
+        }
+    }
+
+    /// Forgets a connection's timers.
+    pub(crate) fn clear_timer(&self, connection: &Connection) {
+        let due_us = connection.timer_us.replace(u64::MAX);
+        if due_us != u64::MAX {
+            self.timers.borrow_mut().remove(&(due_us, connection.key));
+        }
+    }
+
+    /// Looks at the timers of every connection that may have one due.
+    pub(crate) fn fire_timers(&self) {
+        let now_us = self.now_us.get();
+        loop {
+            let mut timers = self.timers.borrow_mut();
+            let due = timers.first().copied().filter(|(due_us, _)| *due_us <= now_us);
+            let Some((due_us, key)) = due else {
+                self.next_timer_us.set(timers.first().map_or(u64::MAX, |(due_us, _)| *due_us));
+                return;
+            };
+            timers.remove(&(due_us, key));
+            drop(timers);
+            let connection = self.connections.borrow().get(key).cloned();
+            if let Some(connection) = connection {
+                connection.timer_us.set(u64::MAX);
+                connection.timer_fired(now_us);
+            }
+        }
+    }
+
+    /// A number that no two shards draw in the same order. Not for secrets.
+    pub(crate) fn random(&self) -> u64 {
+        // Marsaglia's xorshift64.
+        let mut state = self.random.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.random.set(state);
+        state
+    }
+
+    /// Whether as many calls run as this shard takes.
+    #[inline]
+    pub(crate) fn has_no_room_for_calls(&self) -> bool {
+        self.running.get() >= self.config.calls_max
+    }
+
+    /// Whether there is memory for one more frame of this length, in bytes.
+    pub(crate) fn has_memory_for(&self, frame_len: u64) -> bool {
+        self.owned.outstanding_bytes() as u64 + frame_len <= self.config.memory_max as u64
+    }
+
+    /// Counts a call that begins here.
+    #[inline]
+    pub(crate) fn handler_begins(&self) {
+        self.running.set(self.running.get() + 1);
+    }
+
+    /// Counts a call that has ended here.
+    #[inline]
+    pub(crate) fn handler_ends(&self) {
+        self.running.set(self.running.get() - 1);
     }
 
     /// Tells the driver that there is something to submit, and wakes it if it sleeps.
@@ -345,7 +489,7 @@ impl Shard {
         if self.is_stopping.get() {
             return Poll::Ready(());
         }
-        *self.stopped.borrow_mut() = Some(waker.clone());
+        self.keep_stopped_waker(waker);
         Poll::Pending
     }
 
@@ -354,15 +498,21 @@ impl Shard {
         if self.connections.borrow().len() == 0 {
             return Poll::Ready(());
         }
-        *self.stopped.borrow_mut() = Some(waker.clone());
+        self.keep_stopped_waker(waker);
         Poll::Pending
     }
 
     /// Wakes who waits for the shard to stop.
     pub(crate) fn wake_stopped(&self) {
-        let stopped = self.stopped.borrow_mut().take();
-        if let Some(waker) = stopped {
-            self.wake_task(&waker);
+        let stopped = std::mem::take(&mut *self.stopped.borrow_mut());
+        stopped.iter().for_each(|waker| self.wake_task(waker));
+    }
+
+    fn keep_stopped_waker(&self, waker: &Waker) {
+        let mut stopped = self.stopped.borrow_mut();
+        // Those who wait are two at most: the shard's own task, and the one that drains it.
+        if !stopped.iter().any(|kept| kept.will_wake(waker)) {
+            stopped.push(waker.clone());
         }
     }
 }

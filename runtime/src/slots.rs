@@ -77,7 +77,7 @@ impl<F> Slot<F> {
 
     /// Drops the future, if there is one.
     #[inline]
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.is_full) {
             // SAFETY: the place is this slot's alone, which is borrowed mutably.
             let place = unsafe { self.place.as_mut() };

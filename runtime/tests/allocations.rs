@@ -107,7 +107,7 @@ async fn call_self(address: Arc<OnceLock<SocketAddr>>, done: Sender<Result<(), S
         })
         .await?;
         measure("calls at once", one_call, async || {
-            let call = || echo.client().call::<_, Blob<'static>>(EchoClient::ECHO, &request);
+            let call = || echo.echo(&request);
             at_once(std::array::from_fn::<_, DEPTH, _>(|_| call())).await;
         })
         .await

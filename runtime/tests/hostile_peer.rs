@@ -8,7 +8,7 @@ mod support;
 use std::io::Write;
 
 use ringcall::{Code, Limits, ShardConfig, ShardPlace, rkyv::util::AlignedVec};
-use ringcall_codec::{Decoder, ServerSession, SessionError};
+use ringcall_codec::{Decoder, Session, SessionConfig, SessionError};
 use support::{
     echo::{Blob, EchoClient, nested},
     host::Host,
@@ -377,13 +377,14 @@ fn a_hello_whose_fields_lie_is_refused() {
 /// What a session says to bytes that come behind a HELLO, or in its place.
 fn judged(bytes: &[u8], is_open: bool) -> SessionError {
     let limits = Limits::default();
-    let mut session = ServerSession::new(&[], limits, ShardPlace::default());
+    let config = SessionConfig { limits, ..SessionConfig::default() };
+    let mut session = Session::server(&config, ShardPlace::default(), &[], &[]);
     let mut decoder = Decoder::<AlignedVec<16>>::new(limits.frame_len_max);
     let opening = if is_open { hello().bytes() } else { Vec::new() };
     let input = [&opening, bytes].concat();
     let mut at = 0;
     loop {
-        let step = decoder.next(&input, &mut at, |_| Ok(AlignedVec::new()));
+        let step = decoder.next(&input, &mut at, |_| Ok(Some(AlignedVec::new())));
         match step {
             Ok(ringcall_codec::Step::InPlace { header, body }) => {
                 if let Err(error) = session.handle_frame(&header, &input[body]) {

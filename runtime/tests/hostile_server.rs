@@ -510,6 +510,7 @@ fn a_reply_nested_too_deep_is_no_danger_to_a_client_on_a_stack_of_2_mib() {
     watched(|| {
         let run = || {
             const LEVELS: [usize; 5] = [63, 64, 65, 200_000, 1];
+            const NEST: MethodInfo = MethodInfo::unary(1, "Nests.nest", 0, 0);
             let serve = |listener: &TcpListener| {
                 let mut peer = Peer::serve(listener, &[]);
                 for levels in LEVELS {
@@ -521,7 +522,7 @@ fn a_reply_nested_too_deep_is_no_danger_to_a_client_on_a_stack_of_2_mib() {
             against(serve, async |address| {
                 let client = Client::connect(address, &[]).await.unwrap();
                 for levels in LEVELS {
-                    let outcome = client.call::<Blob, Nest>(1, &Blob::new(1, 20)).await;
+                    let outcome = client.call::<Blob, Nest, Status>(&NEST, &Blob::new(1, 20)).await;
                     let len = 8 * levels;
                     let text =
                         format!("reply: body of {len} bytes is not a valid archive of the message");

@@ -233,7 +233,7 @@ fn services_that_share_no_method_connect() {
     watched(|| {
         let server = serve(ShardConfig::new(), || first::KvServer::new(first::Store));
         let mut peer = raw::Peer::connect(server.address());
-        let stranger = MethodInfo { id: 7, name: "Other.method", request: 1, reply: 2 };
+        let stranger = MethodInfo::unary(7, "Other.method", 1, 2);
         peer.send(&raw::hello_with(&[stranger]));
         peer.expect_hello();
         let id = raw::call(0, 1);

@@ -7,7 +7,9 @@
 
 mod commands;
 mod flake;
+mod nightly;
 mod shell;
+mod sim;
 mod source;
 mod unsafe_audit;
 
@@ -94,6 +96,12 @@ const COMMANDS: &[Command] = &[
         run: flake::flake,
     },
     Command {
+        name: "sim",
+        arguments: "[SEEDS=10000]",
+        help: "simulate clients, servers and faults; RINGCALL_SIM_FIRST is the first seed",
+        run: sim::sim,
+    },
+    Command {
         name: "bench",
         arguments: "[ARGS]",
         help: "measure calls over loopback; ARGS go to `ringcall-perf bench`",
@@ -110,6 +118,24 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         help: "check that unsafe code stands where it may and says why it is sound",
         run: unsafe_audit::audit,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "[NAME] [N]",
+        help: "fuzz each target, or one, for N=20 seconds each (nightly, cargo-fuzz)",
+        run: nightly::fuzz,
+    },
+    Command {
+        name: "miri",
+        arguments: "[ARGS]",
+        help: "run the codec's tests under Miri; ARGS go to `cargo test` (nightly)",
+        run: nightly::miri,
+    },
+    Command {
+        name: "asan",
+        arguments: "",
+        help: "run the runtime's tests under AddressSanitizer (nightly)",
+        run: nightly::asan,
     },
     Command {
         name: "deny",

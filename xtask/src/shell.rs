@@ -24,6 +24,13 @@ pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Step {
     Step(command)
 }
 
+/// A step that is a program with these arguments, found as a shell finds it.
+pub(crate) fn program<'a>(name: &str, arguments: impl IntoIterator<Item = &'a str>) -> Step {
+    let mut command = Command::new(name);
+    command.args(arguments).current_dir(root());
+    Step(command)
+}
+
 /// A step that is a script of this workspace, by its path from the root.
 pub(crate) fn script(path: &str) -> Step {
     let mut command = Command::new(root().join(path));

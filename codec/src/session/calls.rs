@@ -1,9 +1,23 @@
 //! Tables of the calls in flight, one entry a slot: looked up by index, bounded, and a stale id
 //! never finds a later call.
+//!
+//! Deadlines stand in the tables. Each table knows a time before which none of its deadlines
+//! falls; only when that is past are its entries looked at, and the time is found anew. So a
+//! deadline costs nothing while calls are answered in time, and needs no memory of its own.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
-use crate::header::CallId;
+use super::streams::Stream;
+use crate::{header::CallId, status::Code};
+
+/// What both tables say of the streams among their calls.
+pub(super) trait StreamState {
+    /// The stream of a call, where it is one and has not ended.
+    fn stream(&self, call: CallId) -> Option<&Stream>;
+}
+
+/// The time of no deadline, and that of a table without any.
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// The caller's side: hands out slots.
 #[derive(Debug)]
@@ -11,12 +25,17 @@ pub(super) struct OpenCalls {
     slots: Vec<OpenSlot>,
     free: Vec<u32>,
     limit: u32,
+    /// No deadline falls before this time, in microseconds.
+    earliest_us: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct OpenSlot {
     generation: u32,
     state: OpenState,
+    deadline_us: u64,
+    /// The items of a call that is a stream, while somebody waits for them.
+    stream: Option<Box<Stream>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,16 +53,17 @@ pub(super) enum OpenState {
 
 impl OpenCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), limit }
+        Self { slots: Vec::new(), free: Vec::new(), limit, earliest_us: NEVER }
     }
 
     /// Takes a slot; `None` where all are taken.
     #[inline]
-    pub(super) fn open(&mut self) -> Option<CallId> {
+    pub(super) fn open(&mut self, deadline_us: u64) -> Option<CallId> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.limit as usize => {
-                self.slots.push(OpenSlot { generation: 0, state: OpenState::Free });
+                let (state, deadline_us) = (OpenState::Free, NEVER);
+                self.slots.push(OpenSlot { generation: 0, state, deadline_us, stream: None });
                 self.slots.len() as u32 - 1
             }
             None => return None,
@@ -52,6 +72,8 @@ impl OpenCalls {
         // Zero is no generation, so that no call has the id zero.
         entry.generation = entry.generation.wrapping_add(1).max(1);
         entry.state = OpenState::Waiting;
+        entry.deadline_us = deadline_us;
+        self.earliest_us = self.earliest_us.min(deadline_us);
         Some(CallId::new(slot, entry.generation))
     }
 
@@ -100,20 +122,77 @@ impl OpenCalls {
         }
     }
 
-    /// Marks that nobody waits for the call any more. The slot of one that was answered is free
-    /// at once.
-    pub(super) fn abandon(&mut self, call: CallId) {
+    /// Marks that nobody waits for the call any more, and says whether its response is still to
+    /// come. The slot of one that was answered is free at once.
+    pub(super) fn abandon(&mut self, call: CallId) -> bool {
         let Some(entry) = self.slots.get_mut(call.slot() as usize) else {
-            return;
+            return false;
         };
         if entry.generation != call.generation() {
-            return;
+            return false;
         }
         match entry.state {
-            OpenState::Waiting => entry.state = OpenState::Abandoned,
-            OpenState::Answered => self.release(call),
-            OpenState::Free | OpenState::Abandoned => {}
+            OpenState::Waiting => {
+                entry.state = OpenState::Abandoned;
+                true
+            }
+            OpenState::Answered => {
+                self.release(call);
+                false
+            }
+            OpenState::Free | OpenState::Abandoned => false,
         }
+    }
+
+    /// Abandons every call whose deadline is past.
+    pub(super) fn expire(&mut self, now_us: u64, mut on_expired: impl FnMut(CallId)) {
+        if now_us < self.earliest_us {
+            return;
+        }
+        self.earliest_us = NEVER;
+        for (slot, entry) in self.slots.iter_mut().enumerate() {
+            if entry.state != OpenState::Waiting {
+                continue;
+            }
+            if entry.deadline_us <= now_us {
+                entry.state = OpenState::Abandoned;
+                on_expired(CallId::new(slot as u32, entry.generation));
+            } else {
+                self.earliest_us = self.earliest_us.min(entry.deadline_us);
+            }
+        }
+    }
+
+    /// When to look for expired calls next, in microseconds.
+    pub(super) fn earliest_us(&self) -> u64 {
+        self.earliest_us
+    }
+
+    /// Makes a call that was just opened a stream.
+    pub(super) fn begin_stream(&mut self, call: CallId, stream: Box<Stream>) {
+        if let Some(entry) = self.slots.get_mut(call.slot() as usize) {
+            entry.stream = Some(stream);
+        }
+    }
+
+    #[inline]
+    pub(super) fn stream_mut(&mut self, call: CallId) -> Option<&mut Stream> {
+        let entry = self.slots.get_mut(call.slot() as usize)?;
+        if entry.generation == call.generation() { entry.stream.as_deref_mut() } else { None }
+    }
+
+    /// Ends the stream of a call, if it is one.
+    #[inline]
+    pub(super) fn take_stream(&mut self, call: CallId) -> Option<Box<Stream>> {
+        let entry = self.slots.get_mut(call.slot() as usize)?;
+        if entry.generation == call.generation() { entry.stream.take() } else { None }
+    }
+
+    /// Whether the response of a call is still to come, and nobody waits for it.
+    pub(super) fn is_abandoned(&self, call: CallId) -> bool {
+        self.slots.get(call.slot() as usize).is_some_and(|entry| {
+            entry.generation == call.generation() && entry.state == OpenState::Abandoned
+        })
     }
 
     /// Lowers the limit to what the peer accepts.
@@ -139,13 +218,32 @@ pub(super) struct AcceptedCalls {
     slots: Vec<AcceptedSlot>,
     limit: u32,
     len: u32,
+    /// No deadline falls before this time, in microseconds.
+    earliest_us: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 struct AcceptedSlot {
     /// The generation of the last call in this slot; zero before the first.
     generation: u32,
-    running: bool,
+    state: AcceptedState,
+    deadline_us: u64,
+    /// The items of a call that is a stream, while it runs.
+    stream: Option<Box<Stream>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcceptedState {
+    /// No call runs in the slot.
+    Free,
+    Running,
+    /// The call is to end with this code, as soon as its handler has stopped.
+    Stopping(Code),
+}
+
+impl AcceptedSlot {
+    const EMPTY: Self =
+        Self { generation: 0, state: AcceptedState::Free, deadline_us: NEVER, stream: None };
 }
 
 /// Why a call is not accepted.
@@ -156,14 +254,25 @@ pub(super) enum Refusal {
     Reused,
 }
 
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finished {
+    /// It was not running.
+    NotRunning,
+    /// As its handler wanted.
+    InTime,
+    /// After it was told to stop, for this reason.
+    Stopped(Code),
+}
+
 impl AcceptedCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self { slots: Vec::new(), limit, len: 0 }
+        Self { slots: Vec::new(), limit, len: 0, earliest_us: NEVER }
     }
 
     /// Enters a call.
     #[inline]
-    pub(super) fn accept(&mut self, call: CallId) -> Result<(), Refusal> {
+    pub(super) fn accept(&mut self, call: CallId, deadline_us: u64) -> Result<(), Refusal> {
         if call.slot() >= self.limit {
             return Err(Refusal::BeyondLimit);
         }
@@ -172,48 +281,160 @@ impl AcceptedCalls {
         }
         let slot = call.slot() as usize;
         if slot >= self.slots.len() {
-            self.slots.resize(slot + 1, AcceptedSlot::default());
+            self.slots.resize_with(slot + 1, || AcceptedSlot::EMPTY);
         }
         let entry = &mut self.slots[slot];
         // A later generation is less than half the range ahead.
         let ahead = call.generation().wrapping_sub(entry.generation);
         let is_later = ahead != 0 && ahead < 1 << 31;
-        if entry.running || (entry.generation != 0 && !is_later) {
+        if entry.state != AcceptedState::Free || (entry.generation != 0 && !is_later) {
             return Err(Refusal::Reused);
         }
-        *entry = AcceptedSlot { generation: call.generation(), running: true };
+        let state = AcceptedState::Running;
+        entry.generation = call.generation();
+        entry.state = state;
+        entry.deadline_us = deadline_us;
+        self.earliest_us = self.earliest_us.min(deadline_us);
         self.len += 1;
         Ok(())
     }
 
-    /// Ends a call; false where it is not running.
+    /// Ends a call.
     #[inline]
-    pub(super) fn finish(&mut self, call: CallId) -> bool {
+    pub(super) fn finish(&mut self, call: CallId) -> Finished {
+        let Some(entry) = self.slots.get_mut(call.slot() as usize) else {
+            return Finished::NotRunning;
+        };
+        if entry.generation != call.generation() {
+            return Finished::NotRunning;
+        }
+        let finished = match entry.state {
+            AcceptedState::Free => return Finished::NotRunning,
+            AcceptedState::Running => Finished::InTime,
+            AcceptedState::Stopping(code) => Finished::Stopped(code),
+        };
+        entry.state = AcceptedState::Free;
+        self.len -= 1;
+        finished
+    }
+
+    /// Marks that a call is to stop. False where it does not run, or was told so before.
+    pub(super) fn stop(&mut self, call: CallId, code: Code) -> bool {
         match self.slots.get_mut(call.slot() as usize) {
-            Some(entry) if entry.running && entry.generation == call.generation() => {
-                entry.running = false;
-                self.len -= 1;
+            Some(entry)
+                if entry.state == AcceptedState::Running
+                    && entry.generation == call.generation() =>
+            {
+                entry.state = AcceptedState::Stopping(code);
                 true
             }
             _ => false,
         }
     }
 
+    /// Marks every call whose deadline is past to stop.
+    pub(super) fn expire(&mut self, now_us: u64, mut on_expired: impl FnMut(CallId)) {
+        if now_us < self.earliest_us {
+            return;
+        }
+        self.earliest_us = NEVER;
+        for (slot, entry) in self.slots.iter_mut().enumerate() {
+            if entry.state != AcceptedState::Running {
+                continue;
+            }
+            if entry.deadline_us <= now_us {
+                entry.state = AcceptedState::Stopping(Code::DeadlineExceeded);
+                on_expired(CallId::new(slot as u32, entry.generation));
+            } else {
+                self.earliest_us = self.earliest_us.min(entry.deadline_us);
+            }
+        }
+    }
+
+    /// The deadline of a call that runs, in microseconds; [`NEVER`] where it has none.
+    pub(super) fn deadline_us(&self, call: CallId) -> u64 {
+        match self.slots.get(call.slot() as usize) {
+            Some(entry) if entry.generation == call.generation() => entry.deadline_us,
+            _ => NEVER,
+        }
+    }
+
+    /// Whether a call runs and was told to stop.
+    pub(super) fn is_stopping(&self, call: CallId) -> bool {
+        self.slots.get(call.slot() as usize).is_some_and(|entry| {
+            entry.generation == call.generation()
+                && matches!(entry.state, AcceptedState::Stopping(_))
+        })
+    }
+
+    /// When to look for expired calls next, in microseconds.
+    pub(super) fn earliest_us(&self) -> u64 {
+        self.earliest_us
+    }
+
+    /// Makes a call that was just accepted a stream.
+    pub(super) fn begin_stream(&mut self, call: CallId, stream: Box<Stream>) {
+        if let Some(entry) = self.slots.get_mut(call.slot() as usize) {
+            entry.stream = Some(stream);
+        }
+    }
+
+    #[inline]
+    pub(super) fn stream_mut(&mut self, call: CallId) -> Option<&mut Stream> {
+        let entry = self.slots.get_mut(call.slot() as usize)?;
+        if entry.generation == call.generation() { entry.stream.as_deref_mut() } else { None }
+    }
+
+    /// Ends the stream of a call, if it is one.
+    #[inline]
+    pub(super) fn take_stream(&mut self, call: CallId) -> Option<Box<Stream>> {
+        let entry = self.slots.get_mut(call.slot() as usize)?;
+        if entry.generation == call.generation() { entry.stream.take() } else { None }
+    }
+
+    /// Whether the call has ended, and none has come in its slot since.
+    pub(super) fn was_last(&self, call: CallId) -> bool {
+        self.slots.get(call.slot() as usize).is_some_and(|entry| {
+            entry.generation == call.generation() && entry.state == AcceptedState::Free
+        })
+    }
+
     /// Ends every call that runs, and gives them.
     pub(super) fn finish_all(&mut self) -> Vec<CallId> {
         self.len = 0;
-        let running = self.slots.iter_mut().enumerate().filter(|(_, entry)| entry.running);
+        let running = self.slots.iter_mut().enumerate();
         running
+            .filter(|(_, entry)| entry.state != AcceptedState::Free)
             .map(|(slot, entry)| {
-                entry.running = false;
+                entry.state = AcceptedState::Free;
+                entry.stream = None;
                 CallId::new(slot as u32, entry.generation)
             })
             .collect()
+    }
+
+    /// Highest slot that a call may have, and one.
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// Calls running.
     #[inline]
     pub(super) fn len(&self) -> u32 {
         self.len
+    }
+}
+
+impl StreamState for OpenCalls {
+    fn stream(&self, call: CallId) -> Option<&Stream> {
+        let entry = self.slots.get(call.slot() as usize)?;
+        if entry.generation == call.generation() { entry.stream.as_deref() } else { None }
+    }
+}
+
+impl StreamState for AcceptedCalls {
+    fn stream(&self, call: CallId) -> Option<&Stream> {
+        let entry = self.slots.get(call.slot() as usize)?;
+        if entry.generation == call.generation() { entry.stream.as_deref() } else { None }
     }
 }

@@ -1,28 +1,38 @@
-//! The protocol as two state machines, one for each end of a connection.
+//! The protocol as a state machine, one for each end of a connection.
 //!
-//! After the decoder and before the dispatch of a call. They see frames and make events and
-//! frames; they never see a socket, a clock or a thread.
+//! After the decoder and before the dispatch of a call. It sees frames and the time, and makes
+//! events and frames; it never sees a socket, a clock or a thread.
 //!
 //! Inputs are the `handle_*` methods, outputs the events they return and the bytes in `output`.
-//! The order of calls is written on [`ServerSession`] and [`ClientSession`].
+//! The order of calls is written on [`Session`]. What it does is in `serving.rs` for the calls of
+//! the peer, in `calling.rs` for its own, and in `life.rs` for the connection itself.
 
+mod calling;
 mod calls;
-mod client;
-mod server;
+mod config;
+mod life;
+mod serving;
+#[expect(clippy::module_inception, reason = "the file of the type that the module is about")]
+mod session;
+mod streams;
 
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 pub use self::{
-    client::{ClientEvent, ClientSession, OpenError},
-    server::{ReplyError, ServerEvent, ServerSession},
+    calling::{CallOptions, OpenError},
+    config::{Deadlines, Patience, SessionConfig},
+    serving::ReplyError,
+    session::{Event, Session},
+    streams::{ItemError, StreamId},
 };
 use crate::{
     header::{CallId, Flags, Header, HeaderError, Kind},
     hello::{HelloError, MethodLayout},
+    metadata::MetadataError,
     status::{Code, Status},
 };
 
-/// A method of a service: its id and name, and the fingerprints of its messages.
+/// A method of a service: what it is called, what travels, and how it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MethodInfo {
     /// FNV-1a (32 bits) of the name, or the number that `#[rpc(id = ...)]` gives.
@@ -31,8 +41,41 @@ pub struct MethodInfo {
     pub name: &'static str,
     /// Fingerprint of the request.
     pub request: u64,
-    /// Fingerprint of the reply.
+    /// Fingerprint of the reply; zero for a method that has none.
     pub reply: u64,
+    /// What a call of it consists of.
+    pub kind: MethodKind,
+    /// Time that a call gets unless its caller says otherwise, in microseconds; zero is for ever.
+    pub timeout_us: u32,
+    /// Whether a call may be made twice without harm.
+    pub idempotent: bool,
+    /// Whether a handler is finished although its caller gave up.
+    pub no_cancel: bool,
+}
+
+impl MethodInfo {
+    /// A unary method, whose calls have no time limit of their own.
+    pub const fn unary(id: u32, name: &'static str, request: u64, reply: u64) -> Self {
+        let kind = MethodKind::Unary;
+        let (idempotent, no_cancel) = (false, false);
+        Self { id, name, request, reply, kind, timeout_us: 0, idempotent, no_cancel }
+    }
+}
+
+/// What a call of a method consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MethodKind {
+    /// A request and a reply.
+    Unary,
+    /// A request.
+    OneWay,
+    /// A request, items from the server, and a reply.
+    ServerStream,
+    /// A request, items from the client, and a reply.
+    ClientStream,
+    /// A request, items from both, and a reply.
+    TwoWay,
 }
 
 /// What ends a connection: something its peer sent that no correct peer sends.
@@ -96,6 +139,45 @@ pub enum SessionError {
     /// A response to a call that is not in flight.
     #[error("response to call {0}, which is not in flight")]
     NoSuchCall(CallId),
+    /// An item of a call that is no stream, or not in flight.
+    #[error("item of call {0}, which is no stream in flight")]
+    NoSuchStream(CallId),
+    /// An item for which there was no credit.
+    #[error("item of call {0}, beyond its credit")]
+    CreditOverdrawn(CallId),
+    /// More credit than can be.
+    #[error("more credit for call {0} than 2^32 - 1 bytes")]
+    CreditOverflow(CallId),
+    /// An item that is not the next of its stream.
+    #[error("item of call {0} out of order, or after the last")]
+    ItemOutOfOrder(CallId),
+    /// A packed body, of a kind that the two sides have not agreed on.
+    #[error("packed body in a {0} frame, which the two sides have not agreed on")]
+    NotAgreed(Kind),
+    /// A body that is not what its checksum says.
+    #[error("wrong checksum: the body was damaged on its way")]
+    ChecksumWrong,
+    /// A compressed body that cannot be decompressed to what it says.
+    #[error("malformed compressed body")]
+    CompressedMalformed,
+    /// Metadata that is none.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A status whose details are none.
+    #[error("status with malformed details")]
+    StatusMalformed,
+    /// More frames of a kind within a second than are allowed.
+    #[error("too many {0} frames within a second")]
+    TooMany(&'static str),
+    /// The peer did not say HELLO in time.
+    #[error("no HELLO in time")]
+    NoHello,
+    /// A frame began and did not end in time.
+    #[error("a frame began and did not end in time")]
+    FrameStalled,
+    /// The peer was asked for a sign of life and gave none.
+    #[error("the peer gives no sign of life")]
+    PeerSilent,
 }
 
 impl SessionError {
@@ -105,6 +187,11 @@ impl SessionError {
             Self::FrameTooLong { .. } | Self::NoMemory { .. } | Self::SlotBeyondLimit { .. } => {
                 Code::ResourceExhausted
             }
+            Self::TooMany(_) | Self::CreditOverdrawn(_) | Self::CreditOverflow(_) => {
+                Code::ResourceExhausted
+            }
+            Self::ChecksumWrong => Code::DataLoss,
+            Self::NoHello | Self::FrameStalled | Self::PeerSilent => Code::DeadlineExceeded,
             Self::LayoutMismatch { .. } | Self::Hello(HelloError::Version { .. }) => {
                 Code::FailedPrecondition
             }
@@ -116,11 +203,13 @@ impl SessionError {
 
 /// Why the layouts of a method differ, as an error that names it.
 fn layout_mismatch(
-    methods: &[MethodInfo],
+    calls: &[MethodInfo],
+    serves: &[MethodInfo],
     ours: MethodLayout,
     theirs: MethodLayout,
 ) -> SessionError {
-    let name = methods.iter().find(|method| method.id == ours.id).map(|method| method.name);
+    let mut methods = calls.iter().chain(serves);
+    let name = methods.find(|method| method.id == ours.id).map(|method| method.name);
     let part = match (ours.request == theirs.request, ours.reply == theirs.reply) {
         (false, true) => "request",
         (true, false) => "reply",
@@ -130,8 +219,8 @@ fn layout_mismatch(
     SessionError::LayoutMismatch { method, part }
 }
 
-fn layouts_of(methods: &[MethodInfo]) -> Vec<MethodLayout> {
-    let layouts = methods.iter().map(|method| MethodLayout {
+fn layouts_of(calls: &[MethodInfo], serves: &[MethodInfo]) -> Vec<MethodLayout> {
+    let layouts = calls.iter().chain(serves).map(|method| MethodLayout {
         id: method.id,
         request: method.request,
         reply: method.reply,
@@ -142,6 +231,7 @@ fn layouts_of(methods: &[MethodInfo]) -> Vec<MethodLayout> {
 fn goaway_header(status: &Status) -> Header {
     Header {
         body_len: 0,
+        meta_len: 0,
         kind: Kind::GoAway,
         flags: Flags::NONE,
         call: CallId(0),
@@ -152,9 +242,10 @@ fn goaway_header(status: &Status) -> Header {
 }
 
 /// A status as a peer sent it: bytes that are not UTF-8 are replaced, a long text is cut.
-fn status_from_wire(header: &Header, body: &[u8]) -> Status {
-    let text = &body[..body.len().min(crate::limits::STATUS_MESSAGE_LEN_MAX)];
-    let message = String::from_utf8_lossy(text).into_owned();
-    let status = Status::new(Code::from_u32(header.code), message);
-    if header.flags.contains(Flags::NOT_EXECUTED) { status.not_executed() } else { status }
+fn status_from_wire(header: &Header, payload: &[u8]) -> Result<Status, SessionError> {
+    let body = payload.get(header.meta_bytes()..).unwrap_or_default();
+    let not_executed = header.flags.contains(Flags::NOT_EXECUTED);
+    let has_details = header.flags.contains(Flags::DETAILS);
+    Status::from_wire(header.code, not_executed, has_details, body)
+        .ok_or(SessionError::StatusMalformed)
 }

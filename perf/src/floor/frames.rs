@@ -13,7 +13,9 @@ use std::{
 };
 
 use ringcall::limits::{FRAME_LEN_MAX_DEFAULT, HEADER_LEN};
-use ringcall_codec::{CallId, ClientEvent, ClientSession, Header, Kind, Limits, Scratch, Status};
+use ringcall_codec::{
+    CallId, CallOptions, Event, Header, Kind, Scratch, Session, SessionConfig, Status,
+};
 
 use super::frame;
 use crate::{
@@ -77,19 +79,20 @@ pub(super) fn open(
 
 /// Greets a server of ringcall and gives the frame of a call to it.
 fn request(stream: &mut TcpStream, payload_len: usize) -> io::Result<Vec<u8>> {
-    let mut session = ClientSession::new(EchoClient::METHODS, Limits::default());
+    let mut session = Session::client(&SessionConfig::default(), EchoClient::METHODS, &[]);
     stream.write_all(session.output())?;
     session.output().clear();
     let (header, body) = read_frame(stream)?;
     match session.handle_frame(&header, &body).map_err(io::Error::other)? {
-        ClientEvent::Opened => {}
-        ClientEvent::GoAway(status) => return Err(wrong(status)),
+        Event::Opened => {}
+        Event::GoAway(status) => return Err(wrong(status)),
         _ => return Err(wrong(format_args!("a {} frame came instead of HELLO", header.kind))),
     }
     let payload = vec![0x5a; payload_len];
     let payload = Payload { bytes: &payload };
     let method = EchoClient::METHODS.first().map_or(0, |method| method.id);
-    session.call(&mut Scratch::default(), method, &payload).map_err(io::Error::other)?;
+    let options = CallOptions::default();
+    session.call(&mut Scratch::default(), method, options, &payload).map_err(io::Error::other)?;
     Ok(std::mem::take(session.output()))
 }
 

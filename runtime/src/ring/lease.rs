@@ -90,6 +90,29 @@ impl Lease {
     pub fn in_pool(&self) -> bool {
         self.buffer.in_pool()
     }
+
+    /// The first bytes of the lease; as many as there are.
+    #[must_use]
+    pub fn cut(self, len: usize) -> Self {
+        let (start, whole) = (self.range & u64::from(u32::MAX), (self.range >> 32) as usize);
+        let range = start | (len.min(whole) as u64) << 32;
+        Self { range, ..self }
+    }
+
+    /// The lease without its first bytes; as many as there are.
+    #[must_use]
+    pub fn skip(self, bytes: usize) -> Self {
+        let (start, len) = (self.range as u32 as usize, (self.range >> 32) as usize);
+        let bytes = bytes.min(len);
+        let range = (start + bytes) as u64 | ((len - bytes) as u64) << 32;
+        Self { range, ..self }
+    }
+
+    /// The bytes before those of the lease, in the same buffer; empty where there are fewer.
+    pub fn before(&self, bytes: usize) -> &[u8] {
+        let start = self.range as u32 as usize;
+        start.checked_sub(bytes).map_or(&[], |from| &self.buffer[from..start])
+    }
 }
 
 impl Deref for Lease {
@@ -142,8 +165,9 @@ impl<T: Message> Deref for View<T> {
 
     #[inline]
     fn deref(&self) -> &T::Archived {
-        // SAFETY: `access` gave this reference into the leased bytes. A lease's bytes neither
-        // move with it nor change while it lives, and the lease lives as long as the view.
+        // SAFETY: `access` gave this reference into the leased bytes, or to a static where the
+        // message has no size. A lease's bytes neither move with it nor change while it lives, and
+        // the lease lives as long as the view.
         unsafe { self.archived.as_ref() }
     }
 }

@@ -21,14 +21,13 @@ pub trait Kv {
     ) -> Result<Got, Status>;
     fn not_async(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
     async fn owned(&self, cx: &Context, request: Get) -> Result<Got, Status>;
-    async fn more(&self, cx: &Context, request: Request<'_, Get>, x: u8) -> Result<Got, Status>;
     async fn no_result(&self, cx: &Context, request: Request<'_, Get>) -> Got;
     async fn nothing(&self, cx: &Context, request: Request<'_, Get>);
-    async fn other_error(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, u8>;
     async fn generic<T>(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
     async fn body(&self, _: &Context, _: Request<'_, Get>) -> Result<Got, Status> {
         Ok(Got)
     }
+    async fn on(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
     async fn connect(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
     async fn right(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
 }

@@ -112,6 +112,12 @@ impl Noted {
         let waker = Waker::from(Arc::clone(self));
         future.poll(&mut Context::from_waker(&waker))
     }
+
+    /// Polls a future once; it must wait.
+    #[track_caller]
+    pub(crate) fn begin<F: Future>(self: &Arc<Self>, future: Pin<&mut F>) {
+        assert!(self.poll(future).is_pending(), "it does not wait");
+    }
 }
 
 impl Wake for Noted {

@@ -4,10 +4,14 @@
 
 pub(crate) mod bystander;
 pub(crate) mod caller;
+pub(crate) mod child;
+pub(crate) mod desk;
 pub(crate) mod echo;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod station;
 pub(crate) mod tcp;
+pub(crate) mod text;
 pub(crate) mod wait;

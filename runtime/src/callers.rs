@@ -1,30 +1,34 @@
-//! The calling end of a connection: who waits for which outcome.
+//! The calls made on a connection: who waits for which outcome.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io,
     rc::Rc,
     task::{Poll, Waker},
 };
 
-use ringcall_codec::{
-    CallId, ClientEvent, ClientSession, Code, Header, MethodInfo, SessionError, Status,
-};
+use ringcall_codec::{CallId, Code, SessionError, Status};
 
-use crate::{config::CALLERS_WAITING_MAX, connection::Connection, ring::Lease, shard::Shard};
+use crate::{config::CALLERS_WAITING_MAX, ring::Lease, shard::Shard};
 
-/// What a connection has if it calls.
-pub(crate) struct ClientEnd {
-    pub(crate) session: RefCell<ClientSession>,
+/// Who waits for the outcomes of the calls made on a connection.
+pub(crate) struct Callers {
     /// Who waits for which outcome, by slot of the call.
     seats: RefCell<Vec<Seat>>,
     /// Callers that wait for a free slot or for room in the send buffer.
     waiting: RefCell<Waiting>,
+    /// The first deadline of a caller that waits for room, in microseconds.
+    wait_ends_us: Cell<u64>,
     opening: RefCell<Opening>,
     /// Why the connection is closed: what the first of its calls to fail so was told.
     closed: RefCell<Option<Status>>,
+    /// Told of one-way calls that failed.
+    on_notice: RefCell<Option<OnNotice>>,
 }
+
+/// Is told of a one-way call that failed: its number, and why.
+pub(crate) type OnNotice = Rc<dyn Fn(u64, &Status)>;
 
 /// Callers that wait, longest first: by their tickets, which count up.
 #[derive(Default)]
@@ -50,7 +54,8 @@ enum Outcome {
     /// The slot has no call, or its caller is gone.
     Nobody,
     Awaited,
-    Reply(Lease),
+    /// The body, and the length of the metadata before it in units of 16 bytes.
+    Reply(Lease, u16),
     Failed(Box<Status>),
 }
 
@@ -72,37 +77,44 @@ pub(crate) enum Failure {
     Closed(Status),
 }
 
-impl ClientEnd {
-    pub(crate) fn new(shard: &Shard, methods: &'static [MethodInfo]) -> Self {
+impl Callers {
+    pub(crate) fn new() -> Self {
         Self {
-            session: RefCell::new(ClientSession::new(methods, shard.config.limits)),
             seats: RefCell::default(),
             waiting: RefCell::default(),
+            wait_ends_us: Cell::new(u64::MAX),
             opening: RefCell::new(Opening::Waiting(None)),
             closed: RefCell::new(None),
+            on_notice: RefCell::new(None),
         }
     }
 
-    /// Gives a frame to the session, and an outcome to who waits for it.
+    /// A call has its reply.
     #[inline]
-    pub(crate) fn handle_frame(&self, connection: &Rc<Connection>, header: &Header, body: Lease) {
-        let event = self.session.borrow_mut().handle_frame(header, &body);
-        let shard = &connection.shard;
-        match event {
-            Ok(ClientEvent::Reply(call)) => self.settle(shard, call, Outcome::Reply(body)),
-            Ok(ClientEvent::Failed(call, status)) => {
-                self.settle(shard, call, Outcome::Failed(Box::new(status)));
-            }
-            Ok(ClientEvent::Abandoned) => self.wake_waiting(shard),
-            Ok(ClientEvent::Opened) => {
-                shard.counters.connections_opened.add(1);
-                self.set_opening(shard, Opening::Open);
-            }
-            Ok(ClientEvent::GoAway(status)) => {
-                self.fail_all(shard, &status);
-                connection.finish("the server said to go away");
-            }
-            Err(error) => connection.fail(error),
+    pub(crate) fn replied(&self, shard: &Shard, call: CallId, body: Lease, meta_len: u16) {
+        self.settle(shard, call, Outcome::Reply(body, meta_len));
+    }
+
+    /// A call has ended otherwise.
+    pub(crate) fn failed(&self, shard: &Shard, call: CallId, status: Status) {
+        self.settle(shard, call, Outcome::Failed(Box::new(status)));
+    }
+
+    /// The peer is one of ours.
+    pub(crate) fn opened(&self, shard: &Shard) {
+        self.set_opening(shard, Opening::Open);
+    }
+
+    /// Who is to be told of one-way calls that failed.
+    pub(crate) fn set_on_notice(&self, on_notice: OnNotice) {
+        *self.on_notice.borrow_mut() = Some(on_notice);
+    }
+
+    /// A one-way call has failed.
+    pub(crate) fn notice(&self, number: u64, status: &Status) {
+        let on_notice = self.on_notice.borrow().clone();
+        if let Some(on_notice) = on_notice {
+            on_notice(number, status);
         }
     }
 
@@ -123,23 +135,43 @@ impl ClientEnd {
 
     /// The outcome of a call, once it is there.
     #[inline]
-    pub(crate) fn poll_outcome(&self, call: CallId, waker: &Waker) -> Poll<Result<Lease, Status>> {
+    pub(crate) fn poll_outcome(
+        &self,
+        call: CallId,
+        waker: &Waker,
+    ) -> Poll<Result<(Lease, u16), Status>> {
         let mut seats = self.seats.borrow_mut();
         let seat = &mut seats[call.slot() as usize];
         if let Outcome::Awaited = seat.outcome {
             seat.waker.clone_from(waker);
             return Poll::Pending;
         }
-        let outcome = std::mem::replace(&mut seat.outcome, Outcome::Nobody);
-        drop(seats);
-        self.session.borrow_mut().release(call);
-        Poll::Ready(match outcome {
-            Outcome::Reply(body) => Ok(body),
+        Poll::Ready(match std::mem::replace(&mut seat.outcome, Outcome::Nobody) {
+            Outcome::Reply(body, meta_len) => Ok((body, meta_len)),
             Outcome::Failed(status) => Err(*status),
             Outcome::Nobody | Outcome::Awaited => {
                 Err(Status::new(Code::Internal, "a call was waited for twice"))
             }
         })
+    }
+
+    /// How a call has ended, once it has: with a status, which is taken, or with a reply, which is
+    /// left.
+    pub(crate) fn poll_failure(&self, call: CallId, waker: &Waker) -> Poll<Option<Status>> {
+        let mut seats = self.seats.borrow_mut();
+        let seat = &mut seats[call.slot() as usize];
+        match std::mem::replace(&mut seat.outcome, Outcome::Nobody) {
+            Outcome::Awaited => {
+                seat.outcome = Outcome::Awaited;
+                seat.waker.clone_from(waker);
+                Poll::Pending
+            }
+            Outcome::Failed(status) => Poll::Ready(Some(*status)),
+            reply => {
+                seat.outcome = reply;
+                Poll::Ready(None)
+            }
+        }
     }
 
     /// Nobody waits for a call any more.
@@ -151,8 +183,6 @@ impl ClientEnd {
         if matches!(outcome, Outcome::Awaited) {
             shard.call_ended();
         }
-        self.session.borrow_mut().abandon(call);
-        self.wake_waiting(shard);
     }
 
     /// Notes that a caller waits for room, and gives its ticket: none where too many wait. One
@@ -176,29 +206,49 @@ impl ClientEnd {
         Some(ticket)
     }
 
-    /// A caller that waited for room has made its call, or is gone. Where it was woken for room,
-    /// or has left some, the next is woken.
+    /// A caller that waited for room has made its call, or is gone. Whether it had been woken for
+    /// room, so that what it leaves of that is the next one's.
     #[cold]
-    pub(crate) fn end_wait(&self, shard: &Shard, ticket: Ticket, has_room: bool) {
+    pub(crate) fn end_wait(&self, ticket: Ticket) -> bool {
         let mut waiting = self.waiting.borrow_mut();
-        let was_woken = match waiting.find(ticket) {
+        match waiting.find(ticket) {
             Ok(at) => waiting.callers.remove(at).is_none(),
             Err(_) => true,
-        };
-        drop(waiting);
-        if was_woken && has_room {
-            self.wake_waiting(shard);
         }
     }
 
-    /// Wakes the caller that has waited longest for room, if there is a free slot. One that leaves
-    /// room, or is gone by then, wakes the next.
+    /// Notes that a caller waits for room no longer than until this time, in microseconds.
+    pub(crate) fn waits_until(&self, deadline_us: u64) {
+        self.wait_ends_us.set(self.wait_ends_us.get().min(deadline_us));
+    }
+
+    /// When the first of them gives up, in microseconds.
     #[inline]
-    pub(crate) fn wake_waiting(&self, shard: &Shard) {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.callers.is_empty() || !self.session.borrow().has_room() {
+    pub(crate) fn wait_ends_us(&self) -> u64 {
+        self.wait_ends_us.get()
+    }
+
+    /// Wakes everybody who waits for room, where the time of one is over. The others keep their
+    /// places.
+    pub(crate) fn end_waits(&self, shard: &Shard, now_us: u64) {
+        if now_us < self.wait_ends_us.get() {
             return;
         }
+        self.wait_ends_us.set(u64::MAX);
+        self.fail_waiting(shard);
+    }
+
+    /// Whether somebody waits for room.
+    #[inline]
+    pub(crate) fn any_waits(&self) -> bool {
+        !self.waiting.borrow().callers.is_empty()
+    }
+
+    /// Wakes the caller that has waited longest for room. One that leaves room, or is gone by
+    /// then, wakes the next.
+    #[cold]
+    pub(crate) fn wake_next(&self, shard: &Shard) {
+        let mut waiting = self.waiting.borrow_mut();
         let next = waiting.callers.pop_front();
         drop(waiting);
         if let Some((_, waker)) = next {
@@ -253,6 +303,14 @@ impl ClientEnd {
         Status::new(Code::Unavailable, text).not_executed()
     }
 
+    /// Wakes everybody who waits for room: there will be none.
+    pub(crate) fn fail_waiting(&self, shard: &Shard) {
+        let waiting = std::mem::take(&mut self.waiting.borrow_mut().callers);
+        for (_, waker) in waiting {
+            shard.wake_task(&waker);
+        }
+    }
+
     /// Fails every call in flight, and everybody who waits.
     pub(crate) fn fail_all(&self, shard: &Shard, status: &Status) {
         self.closed.borrow_mut().get_or_insert_with(|| status.clone());
@@ -270,10 +328,7 @@ impl ClientEnd {
                 shard.wake_task(&waker);
             }
         }
-        let waiting = std::mem::take(&mut self.waiting.borrow_mut().callers);
-        for (_, waker) in waiting {
-            shard.wake_task(&waker);
-        }
+        self.fail_waiting(shard);
     }
 
     /// Leaves an outcome for its caller, and wakes it.

@@ -1,0 +1,215 @@
+//! Calls out: what this end asks of its peer, and what it is answered.
+
+use super::{
+    SessionError,
+    calls::{NEVER, OpenState},
+    serving::check_metadata,
+    session::{Event, Session},
+    status_from_wire,
+};
+use crate::{
+    encode::{EncodeError, Scratch, encode_message},
+    header::{CallId, Flags, Header, Kind},
+    limits::{FRAME_ALIGN, FRAME_LEN_MAX_DEFAULT},
+    message::Message,
+    pack::features,
+};
+
+/// What goes with a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallOptions<'a> {
+    /// The time by which the outcome is wanted, in microseconds; none waits for ever.
+    pub deadline_us: Option<u64>,
+    /// The time now; without a deadline it is not looked at.
+    pub now_us: u64,
+    /// A block as [`Metadata`](crate::Metadata) makes it, empty for none.
+    pub metadata: &'a [u8],
+    /// Whether items travel while the call runs.
+    pub is_stream: bool,
+}
+
+/// Why a call was not made; nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The peer has not said HELLO, or either side GOAWAY.
+    #[error("the connection is not open")]
+    NotOpen,
+    /// The peer takes no more calls on this connection.
+    #[error("the peer takes no more calls on this connection; make the call on another")]
+    Draining,
+    /// As many calls as the peer accepts are in flight.
+    #[error("as many calls as the server accepts are in flight")]
+    TooManyInFlight,
+    /// The deadline is past.
+    #[error("the deadline is past")]
+    TooLate,
+    /// The request could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+impl Session {
+    /// Makes a call: the request is encoded straight into the output.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection is not open, the deadline is past, too many calls are in flight, or
+    /// the request cannot be encoded. Nothing was sent then.
+    #[inline]
+    pub fn call<T: Message>(
+        &mut self,
+        scratch: &mut Scratch,
+        method: u32,
+        options: CallOptions<'_>,
+        request: &T,
+    ) -> Result<CallId, OpenError> {
+        self.check_open()?;
+        let time_us = time_left_us(options)?;
+        let deadline_us = options.deadline_us.unwrap_or(NEVER);
+        let call = self.made.open(deadline_us).ok_or(OpenError::TooManyInFlight)?;
+        let mut header = request_header(Kind::Request, call, method, time_us);
+        if options.is_stream {
+            header.flags = Flags::STREAM;
+            self.made.begin_stream(call, self.new_stream());
+        }
+        let frame_len_max = self.peer_frame_len_max();
+        self.life.used();
+        let metadata = options.metadata;
+        match encode_message(&mut self.output, scratch, header, metadata, request, frame_len_max) {
+            Ok(()) => Ok(call),
+            Err(error) => {
+                self.made.take_stream(call);
+                self.made.undo_open(call);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes a call that gets no answer, and gives its number: where it fails at the peer, an
+    /// [`Event::Notice`] may say so.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call), but that any number can be on their way.
+    pub fn one_way<T: Message>(
+        &mut self,
+        scratch: &mut Scratch,
+        method: u32,
+        options: CallOptions<'_>,
+        request: &T,
+    ) -> Result<u64, OpenError> {
+        self.check_open()?;
+        let time_us = time_left_us(options)?;
+        let number = self.one_ways_made + 1;
+        let header = request_header(Kind::OneWay, CallId(number), method, time_us);
+        let frame_len_max = self.peer_frame_len_max();
+        let metadata = options.metadata;
+        encode_message(&mut self.output, scratch, header, metadata, request, frame_len_max)?;
+        self.life.used();
+        self.one_ways_made = number;
+        Ok(number)
+    }
+
+    /// Frees the slot of a call whose [`Reply`](Event::Reply) or [`Failed`](Event::Failed) was
+    /// taken by who made the call.
+    #[inline]
+    pub fn release(&mut self, call: CallId) {
+        self.made.release(call);
+    }
+
+    /// Marks that nobody waits for the call any more, and tells the peer where it still runs. Its
+    /// slot stays taken until its response comes.
+    pub fn abandon(&mut self, call: CallId) {
+        let ended = self.made.take_stream(call);
+        self.end_stream(ended);
+        if self.made.abandon(call) && self.is_open() {
+            self.write_plain(Kind::Cancel, call.0);
+        }
+    }
+
+    /// Whether one more call can be in flight.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.made.has_room()
+    }
+
+    /// Calls in flight that were made here, abandoned ones included.
+    pub fn calls_made(&self) -> usize {
+        self.made.len()
+    }
+
+    #[inline]
+    pub(super) fn response(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<Event, SessionError> {
+        if header.meta_len != 0 {
+            check_metadata(header, payload)?;
+        }
+        let call = header.call;
+        self.life.used();
+        if let Some(stream) = self.made.take_stream(call) {
+            self.end_stream(Some(stream));
+        }
+        match self.made.answer(call) {
+            Some(OpenState::Waiting) if header.code == 0 => Ok(Event::Reply(call)),
+            Some(OpenState::Waiting) => Ok(Event::Failed(call, status_from_wire(header, payload)?)),
+            Some(_) => Ok(Event::Abandoned),
+            None => Err(SessionError::NoSuchCall(call)),
+        }
+    }
+
+    pub(super) fn notice(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+    ) -> Result<Event, SessionError> {
+        let number = header.call.0;
+        if number == 0 || number > self.one_ways_made {
+            return Err(SessionError::NoSuchCall(header.call));
+        }
+        Ok(Event::Notice { number, status: status_from_wire(header, payload)? })
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<(), OpenError> {
+        if !self.is_open() {
+            return Err(OpenError::NotOpen);
+        }
+        if self.peer_drains {
+            return Err(OpenError::Draining);
+        }
+        Ok(())
+    }
+
+    /// Longest frame that the peer accepts, in bytes.
+    #[inline]
+    pub(super) fn peer_frame_len_max(&self) -> u32 {
+        self.peer.map_or(FRAME_LEN_MAX_DEFAULT, |peer| match peer.features & features::CHECKSUM {
+            0 => peer.frame_len_max,
+            // A checksum behind the longest body needs room too.
+            _ => peer.frame_len_max - FRAME_ALIGN as u32,
+        })
+    }
+}
+
+/// The time left until a call's deadline, in microseconds as it travels; zero for none.
+#[inline]
+fn time_left_us(options: CallOptions<'_>) -> Result<u32, OpenError> {
+    let Some(deadline_us) = options.deadline_us else {
+        return Ok(0);
+    };
+    match deadline_us.saturating_sub(options.now_us) {
+        0 => Err(OpenError::TooLate),
+        // More than travels is clamped: over an hour, and the caller's own clock knows better.
+        left_us => Ok(u32::try_from(left_us).unwrap_or(u32::MAX)),
+    }
+}
+
+#[inline]
+fn request_header(kind: Kind, call: CallId, method: u32, time_us: u32) -> Header {
+    let flags = Flags::NONE;
+    Header { body_len: 0, meta_len: 0, kind, flags, call, code: method, time_us, aux: 0 }
+}

@@ -1,0 +1,169 @@
+//! What a frame, or the time, means for a connection: calls to their handlers, outcomes to their
+//! callers.
+//!
+//! Between the session and the dispatch of a call.
+
+use std::rc::Rc;
+
+use ringcall_codec::{CallId, Code, Event, Flags, Header, Kind, Status, StreamId};
+
+use crate::{
+    connection::{Connection, Side, State},
+    pack::Packing,
+    ring::Lease,
+    service::CallTag,
+};
+
+impl Connection {
+    /// Gives a frame to the session, and what it means to whom it concerns. `payload` is its
+    /// metadata and body.
+    #[inline]
+    pub(crate) fn frame(self: &Rc<Self>, header: &Header, payload: Lease) {
+        let payload = if header.flags.intersects(Flags::PACKED) {
+            match self.unpacked(header, payload) {
+                Ok(payload) => payload,
+                Err(error) => return self.fail(error),
+            }
+        } else {
+            payload
+        };
+        let event = self.session.borrow_mut().handle_frame(header, &payload);
+        match event {
+            Ok(Event::Call { call, method }) => {
+                let tag = CallTag::new(method, header.meta_len, header.flags);
+                self.begin_call(call, tag, body_of(header, payload));
+            }
+            Ok(Event::Reply(call)) => {
+                let body = body_of(header, payload);
+                self.callers.replied(&self.shard, call, body, header.meta_len);
+            }
+            Ok(Event::Item(stream)) => {
+                self.shard.counters.items_received.add(1);
+                self.inboxes.push(&self.shard, stream, payload, header.frame_len());
+            }
+            Ok(Event::OneWay { number, method }) => {
+                let tag = CallTag::new(method, header.meta_len, header.flags).one_way();
+                self.begin_call(CallId(number), tag, body_of(header, payload));
+            }
+            Ok(event) => self.event(event),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Gives a call to its handler.
+    #[inline]
+    fn begin_call(self: &Rc<Self>, call: CallId, tag: CallTag, body: Lease) {
+        let Some(serves) = &self.serves else {
+            return self.refuse(call, tag, &Status::new(Code::Unimplemented, "nothing is served"));
+        };
+        if self.shard.has_no_room_for_calls() {
+            self.shard.counters.calls_refused_overload.add(1);
+            return self.refuse(call, tag, &overload());
+        }
+        if tag.is_stream() {
+            self.inboxes.begin(StreamId { call, is_made_here: false });
+        }
+        serves.dispatch(self, call, tag, body);
+        if self.state() == State::PeerFinished {
+            self.end_if_done();
+        }
+    }
+
+    /// Decides on a frame by its header, before its body is there. False where it is refused, and
+    /// its body not wanted.
+    pub(crate) fn admits(self: &Rc<Self>, header: &Header) -> bool {
+        let is_call = matches!(header.kind, Kind::Request | Kind::OneWay);
+        let has_room =
+            !self.shard.has_no_room_for_calls() && self.shard.has_memory_for(header.frame_len());
+        if !is_call || has_room {
+            return true;
+        }
+        self.shard.counters.calls_refused_overload.add(1);
+        let refused = self.session.borrow_mut().refuse_header(header, &overload());
+        self.shard.mark_dirty(self);
+        // A call id that cannot be is found out where the session sees the frame.
+        refused.is_err()
+    }
+
+    /// Events that are not the path of a call.
+    #[cold]
+    pub(crate) fn event(self: &Rc<Self>, event: Event) {
+        let shard = &self.shard;
+        match event {
+            Event::Failed(call, status) => {
+                self.callers.failed(shard, call, status);
+            }
+            Event::Abandoned => self.wake_waiting(),
+            Event::Stop(call) => self.seats.stop(shard, call),
+            Event::Opened => {
+                if self.side == Side::Client {
+                    shard.counters.connections_opened.add(1);
+                }
+                let config = &shard.config;
+                let agreed = self.session.borrow().features();
+                let packing = Packing::agreed(agreed, config.compression, config.compress_from);
+                self.packing.set(packing);
+                self.callers.opened(shard);
+                shard.mark_dirty(self);
+            }
+            Event::Refused(Code::DeadlineExceeded) => {
+                shard.counters.calls_refused_late.add(1);
+                shard.mark_dirty(self);
+            }
+            Event::Refused(_) => {
+                shard.counters.calls_refused_drain.add(1);
+                shard.mark_dirty(self);
+            }
+            Event::Notice { number, status } => {
+                tracing::debug!(peer = %self.peer, number, %status, "one-way call failed");
+                shard.counters.notices.add(1);
+                self.callers.notice(number, &status);
+            }
+            Event::ItemsEnded(stream) => self.inboxes.ended(shard, stream),
+            Event::Credit(Some(stream)) => self.inboxes.credited(shard, stream),
+            Event::Credit(None) => self.inboxes.wake_senders(shard),
+            Event::Pong(round_trip_us) => {
+                shard.counters.pings_answered.add(1);
+                shard.counters.ping_round_trips.record_us(round_trip_us);
+                self.end_if_done();
+            }
+            Event::Draining(status) => {
+                tracing::debug!(peer = %self.peer, %status, "the peer takes no more calls");
+                self.callers.fail_waiting(shard);
+                self.end_if_done();
+            }
+            Event::GoAway(status) => {
+                tracing::debug!(peer = %self.peer, %status, "the peer goes away");
+                self.peer_goes_away(&status);
+            }
+            // PING wants an answer.
+            Event::Nothing => shard.mark_dirty(self),
+            // Those with a body are not without their frame.
+            _ => {}
+        }
+    }
+
+    fn refuse(self: &Rc<Self>, call: CallId, tag: CallTag, status: &Status) {
+        let status = status.clone().not_executed();
+        let mut session = self.session.borrow_mut();
+        if tag.is_one_way() {
+            session.end_one_way(call.0, Err(&status));
+        } else {
+            session.refuse(call, &status);
+        }
+        drop(session);
+        self.shard.mark_dirty(self);
+    }
+}
+
+/// The body of a frame's payload.
+#[inline]
+fn body_of(header: &Header, payload: Lease) -> Lease {
+    if header.meta_len == 0 { payload } else { payload.skip(header.meta_bytes()) }
+}
+
+#[cold]
+fn overload() -> Status {
+    Status::new(Code::ResourceExhausted, "the server has no room for the call; try later")
+        .not_executed()
+}
