@@ -3,6 +3,7 @@
 //! Run it: `cargo run --release -p ringcall-examples --example arithmetic`
 
 use ringcall::prelude::*;
+use ringcall_examples::{address, serve_if_asked};
 
 /// Two numbers.
 #[ringcall::message]
@@ -59,7 +60,8 @@ fn answer(value: Option<i64>) -> Result<Answer, Status> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::builder().serve("127.0.0.1:0", |_| ArithmeticServer::new(Calculator))?;
+    let server = Server::builder().serve(address(), |_| ArithmeticServer::new(Calculator))?;
+    let Some(server) = serve_if_asked(server)? else { return Ok(()) };
     ringcall::run(async {
         let arithmetic = ArithmeticClient::connect(server.address()).await?;
         let sum = arithmetic.add(&Operands { left: 2, right: 3 }).await?;

@@ -3,6 +3,7 @@
 //! Run it: `cargo run --release -p ringcall-examples --example greeter`
 
 use ringcall::prelude::*;
+use ringcall_examples::{address, serve_if_asked};
 
 /// Who is to be greeted.
 #[ringcall::message]
@@ -33,7 +34,8 @@ impl Greeter for Polite {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A shard on each core, each with a service of its own.
-    let server = Server::builder().serve("127.0.0.1:0", |_| GreeterServer::new(Polite))?;
+    let server = Server::builder().serve(address(), |_| GreeterServer::new(Polite))?;
+    let Some(server) = serve_if_asked(server)? else { return Ok(()) };
 
     ringcall::run(async {
         let greeter = GreeterClient::connect(server.address()).await?;

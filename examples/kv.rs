@@ -9,6 +9,7 @@
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr};
 
 use ringcall::{ConnectError, prelude::*};
+use ringcall_examples::{address, serve_if_asked};
 
 #[ringcall::message]
 struct Put {
@@ -70,7 +71,8 @@ async fn connect(address: SocketAddr) -> Result<Vec<KvClient>, ConnectError> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::builder().serve("127.0.0.1:0", |_| KvServer::new(Part::default()))?;
+    let server = Server::builder().serve(address(), |_| KvServer::new(Part::default()))?;
+    let Some(server) = serve_if_asked(server)? else { return Ok(()) };
     ringcall::run(async {
         let shards = connect(server.address()).await?;
         for name in ["Ada", "Alan", "Barbara", "Edsger", "Grace", "Tony"] {

@@ -56,11 +56,14 @@ pub enum EncodeError {
 /// Appends a frame that carries `message` behind `metadata`, which is a whole block or empty;
 /// `header.body_len` and `header.meta_len` are filled in.
 ///
+/// Inlined, so that the header goes from registers to its place: passed on through memory it
+/// costs more than everything else here.
+///
 /// # Errors
 ///
 /// Where the message is too long for `frame_len_max` or cannot be serialized; `out` is then as
 /// it was before.
-#[inline]
+#[inline(always)]
 pub(crate) fn encode_message<T: Message>(
     out: &mut Vec<u8>,
     scratch: &mut Scratch,
@@ -69,8 +72,20 @@ pub(crate) fn encode_message<T: Message>(
     message: &T,
     frame_len_max: u32,
 ) -> Result<(), EncodeError> {
-    let frame_start = out.len();
-    out.extend_from_slice(&[0; HEADER_LEN]);
+    let frame_start = begin(out, header);
+    encode_payload(out, scratch, frame_start, metadata, message, frame_len_max)
+}
+
+/// Appends what follows the header that `out` ends with.
+#[inline]
+fn encode_payload<T: Message>(
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+    frame_start: usize,
+    metadata: &[u8],
+    message: &T,
+    frame_len_max: u32,
+) -> Result<(), EncodeError> {
     let mut body_len_max = body_len_max(frame_len_max);
     if !metadata.is_empty() {
         debug_assert!(metadata.len().is_multiple_of(FRAME_ALIGN), "a block is padded");
@@ -78,15 +93,13 @@ pub(crate) fn encode_message<T: Message>(
         out.extend_from_slice(metadata);
     }
     let body_start = out.len();
-    // Metadata is bounded by METADATA_LEN_MAX.
-    let header = Header { meta_len: (metadata.len() / FRAME_ALIGN) as u16, ..header };
     let writer = FrameWriter { out, body_start, body_len_max };
     let mut serializer = Serializer::new(writer, scratch.0.acquire(), ());
     let outcome = rkyv::api::serialize_using::<_, EncodeError>(message, &mut serializer);
     let out = serializer.into_writer().out;
     match outcome {
         Ok(_) => {
-            finish(out, frame_start, body_start, header);
+            finish(out, frame_start, body_start);
             Ok(())
         }
         Err(error) => {
@@ -111,20 +124,31 @@ pub(crate) fn encode_bytes(out: &mut Vec<u8>, header: Header, body: &[u8]) {
 
 /// Appends a frame whose body `write` appends.
 pub(crate) fn encode_with(out: &mut Vec<u8>, header: Header, write: impl FnOnce(&mut Vec<u8>)) {
-    let frame_start = out.len();
-    out.extend_from_slice(&[0; HEADER_LEN]);
+    let frame_start = begin(out, header);
     let body_start = out.len();
     write(out);
-    finish(out, frame_start, body_start, header);
+    finish(out, frame_start, body_start);
 }
 
-/// Writes the header over its place and pads the frame with zeros.
+/// Appends a header, and says where its frame starts.
+#[inline(always)]
+fn begin(out: &mut Vec<u8>, header: Header) -> usize {
+    let frame_start = out.len();
+    out.extend_from_slice(&[0; HEADER_LEN]);
+    if let Some(place) = out.last_chunk_mut() {
+        header.write(place);
+    }
+    frame_start
+}
+
+/// Writes the lengths over their places in the header, and pads the frame with zeros.
 #[inline]
-fn finish(out: &mut Vec<u8>, frame_start: usize, body_start: usize, header: Header) {
+fn finish(out: &mut Vec<u8>, frame_start: usize, body_start: usize) {
     let body_len = out.len() - body_start;
-    // Bodies are bounded by frame_len_max, a u32.
-    let header = Header { body_len: body_len as u32, ..header };
-    out[frame_start..frame_start + HEADER_LEN].copy_from_slice(&header.encode());
+    let meta_len = (body_start - frame_start - HEADER_LEN) / FRAME_ALIGN;
+    // Bodies are bounded by frame_len_max, a u32, and metadata by METADATA_LEN_MAX.
+    out[frame_start..frame_start + 4].copy_from_slice(&(body_len as u32).to_le_bytes());
+    out[frame_start + 4..frame_start + 6].copy_from_slice(&(meta_len as u16).to_le_bytes());
     // More zeros than are wanted, as their number is then known to the compiler.
     out.extend_from_slice(&[0; FRAME_ALIGN]);
     out.truncate(body_start + body_len.next_multiple_of(FRAME_ALIGN));

@@ -275,17 +275,21 @@ impl Header {
     /// The 32 bytes of this header.
     #[inline]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
-        let low = u64::from(self.body_len)
-            | u64::from(self.meta_len) << 32
-            | (self.kind as u64) << 48
-            | u64::from(self.flags.0) << 56;
         let mut bytes = [0; HEADER_LEN];
-        bytes[0..8].copy_from_slice(&low.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.call.0.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.code.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.time_us.to_le_bytes());
-        bytes[24..28].copy_from_slice(&self.aux.to_le_bytes());
+        self.write(&mut bytes);
         bytes
+    }
+
+    /// Writes the 32 bytes of this header to their place.
+    #[inline(always)]
+    pub(crate) fn write(&self, place: &mut [u8; HEADER_LEN]) {
+        let lengths = u64::from(self.body_len) | u64::from(self.meta_len) << 32;
+        let low = lengths | (self.kind as u64) << 48 | u64::from(self.flags.0) << 56;
+        let code_time = u64::from(self.code) | u64::from(self.time_us) << 32;
+        place[0..8].copy_from_slice(&low.to_le_bytes());
+        place[8..16].copy_from_slice(&self.call.0.to_le_bytes());
+        place[16..24].copy_from_slice(&code_time.to_le_bytes());
+        place[24..32].copy_from_slice(&u64::from(self.aux).to_le_bytes());
     }
 
     /// Length of the whole frame in bytes: header, metadata, body and padding.

@@ -57,26 +57,28 @@ impl Algorithm {
     }
 }
 
-/// Compresses the body of the frame that begins at `frame_start` and ends with `output`.
+/// Compresses the body of the last frame of `output`.
 ///
+/// `from` is where that frame begins, or one before it: the reply of a stream may follow a CREDIT.
 /// `compress` appends the compressed bytes to the vector that it is given, or says false where it
 /// cannot; `scratch` is working memory. The frame is left as it was where that makes it no
 /// shorter.
 pub fn compress_frame(
     output: &mut Vec<u8>,
-    frame_start: usize,
+    from: usize,
     algorithm: Algorithm,
     scratch: &mut Vec<u8>,
     compress: impl FnOnce(&[u8], &mut Vec<u8>) -> bool,
 ) {
-    let Some(header) = header_at(output, frame_start) else { return };
+    let Some((frame_start, header)) = last_frame(output, from) else { return };
     let body_start = frame_start + HEADER_LEN + header.meta_bytes();
     let body_len = header.body_len as usize;
     scratch.clear();
     scratch.extend_from_slice(&header.body_len.to_le_bytes());
     scratch.extend_from_slice(&[algorithm as u8, 0, 0, 0]);
     let body = &output[body_start..body_start + body_len];
-    if !compress(body, scratch) || scratch.len() >= body_len {
+    let padded = |len: usize| len.next_multiple_of(FRAME_ALIGN);
+    if !compress(body, scratch) || padded(scratch.len()) >= padded(body_len) {
         return;
     }
     output.truncate(body_start);
@@ -84,10 +86,10 @@ pub fn compress_frame(
     finish(output, frame_start, body_start, header, Flags::COMPRESSED);
 }
 
-/// Appends a checksum to the body of the frame that begins at `frame_start` and ends with
-/// `output`. `sum` is CRC32C of bytes.
-pub fn sum_frame(output: &mut Vec<u8>, frame_start: usize, sum: impl FnOnce(&[u8]) -> u32) {
-    let Some(header) = header_at(output, frame_start) else { return };
+/// Appends a checksum to the body of the last frame of `output`. `from` is as in
+/// [`compress_frame`], and `sum` is CRC32C of bytes.
+pub fn sum_frame(output: &mut Vec<u8>, from: usize, sum: impl FnOnce(&[u8]) -> u32) {
+    let Some((frame_start, header)) = last_frame(output, from) else { return };
     let payload_start = frame_start + HEADER_LEN;
     output.truncate(payload_start + header.meta_bytes() + header.body_len as usize);
     let sum = sum(&output[payload_start..]);
@@ -101,21 +103,35 @@ pub fn sum_frame(output: &mut Vec<u8>, frame_start: usize, sum: impl FnOnce(&[u8
 ///
 /// # Errors
 ///
-/// Where it is not that of the payload, or is missing.
-pub fn check_sum(payload: &[u8], sum: impl FnOnce(&[u8]) -> u32) -> Result<&[u8], SessionError> {
+/// Where it is not that of the payload, or the body is too short to hold one.
+pub fn check_sum<'a>(
+    header: &Header,
+    payload: &'a [u8],
+    sum: impl FnOnce(&[u8]) -> u32,
+) -> Result<&'a [u8], SessionError> {
+    // It stands in the body: what is before the body is metadata to the last byte.
+    if (header.body_len as usize) < CHECKSUM_LEN {
+        return Err(SessionError::ChecksumWrong);
+    }
     match payload.split_last_chunk::<CHECKSUM_LEN>() {
         Some((summed, expected)) if sum(summed).to_le_bytes() == *expected => Ok(summed),
         _ => Err(SessionError::ChecksumWrong),
     }
 }
 
-/// Reads what stands before a compressed body.
+/// Reads what stands before a compressed body. `agreed` are the features of both sides.
 ///
 /// # Errors
 ///
-/// Where it is malformed, or the body would be longer than a frame of `frame_len_max` bytes
-/// holds. Nothing needs to be allocated to find out.
-pub fn compressed(body: &[u8], frame_len_max: u32) -> Result<Compressed<'_>, SessionError> {
+/// Where it is malformed, compressed in a way that was not agreed on, or where the frame would be
+/// longer than `frame_len_max` bytes were it not compressed. Nothing needs to be allocated to
+/// find out.
+pub fn compressed<'a>(
+    header: &Header,
+    body: &'a [u8],
+    agreed: u64,
+    frame_len_max: u32,
+) -> Result<Compressed<'a>, SessionError> {
     let (head, bytes) =
         body.split_first_chunk::<COMPRESSED_HEAD_LEN>().ok_or(SessionError::CompressedMalformed)?;
     let body_len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
@@ -124,15 +140,27 @@ pub fn compressed(body: &[u8], frame_len_max: u32) -> Result<Compressed<'_>, Ses
         [2, 0, 0, 0] => Algorithm::Zstd,
         _ => return Err(SessionError::CompressedMalformed),
     };
-    let frame_len = HEADER_LEN as u64 + u64::from(body_len);
+    if agreed & algorithm.feature() == 0 {
+        return Err(SessionError::NotAgreed(header.kind));
+    }
+    let frame_len = Header { body_len, ..*header }.frame_len();
     if frame_len > u64::from(frame_len_max) {
         return Err(SessionError::FrameTooLong { frame_len, frame_len_max });
     }
     Ok(Compressed { algorithm, body_len, bytes })
 }
 
-fn header_at(output: &[u8], frame_start: usize) -> Option<Header> {
-    Header::parse(output.get(frame_start..)?.first_chunk()?).ok()
+/// Where the last frame of `output` begins, and its header. A frame begins at `from`.
+fn last_frame(output: &[u8], from: usize) -> Option<(usize, Header)> {
+    let mut frame_start = from;
+    loop {
+        let header = Header::parse(output.get(frame_start..)?.first_chunk()?).ok()?;
+        let frame_end = frame_start + header.frame_len() as usize;
+        if frame_end == output.len() {
+            return Some((frame_start, header));
+        }
+        frame_start = frame_end;
+    }
 }
 
 /// Writes the header anew, and pads the frame.

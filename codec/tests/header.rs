@@ -117,8 +117,9 @@ fn flags_without_a_meaning_are_refused() {
     let meant = |kind| match kind {
         Kind::Response => vec![Flags::NOT_EXECUTED, Flags::DETAILS],
         Kind::GoAway => vec![Flags::END],
-        Kind::Request => vec![Flags::STREAM],
-        Kind::Item => vec![Flags::END, Flags::CALLEE],
+        Kind::Request => vec![Flags::STREAM, Flags::CHECKSUM, Flags::COMPRESSED],
+        Kind::OneWay => vec![Flags::CHECKSUM, Flags::COMPRESSED],
+        Kind::Item => vec![Flags::END, Flags::CALLEE, Flags::CHECKSUM, Flags::COMPRESSED],
         Kind::Credit => vec![Flags::CALLEE],
         _ => Vec::new(),
     };
@@ -127,7 +128,9 @@ fn flags_without_a_meaning_are_refused() {
             let flags = 1 << bit;
             // A status has other flags than a reply, where that makes a difference.
             let code = if kind == Kind::Response { 13 } else { header(kind).code };
-            let mut bytes = Header { code, ..header(kind) }.encode();
+            // Credit of the connection has none.
+            let call = if kind == Kind::Credit { CallId::new(0, 1) } else { header(kind).call };
+            let mut bytes = Header { code, call, ..header(kind) }.encode();
             bytes[7] = flags;
             let parsed = Header::parse(&bytes);
             if let Ok(header) = &parsed {
@@ -144,7 +147,7 @@ fn flags_without_a_meaning_are_refused() {
 }
 
 #[test]
-fn a_reply_has_no_flags() {
+fn a_reply_has_no_flags_of_a_status() {
     for flags in [Flags::NOT_EXECUTED, Flags::DETAILS, Flags::NOT_EXECUTED.with(Flags::DETAILS)] {
         let header = Header { flags, ..header(Kind::Response) };
         let bytes = header.encode();
@@ -152,6 +155,28 @@ fn a_reply_has_no_flags() {
         assert_eq!(Header::parse(&bytes), Err(refused));
         let status = Header { code: 1, ..header }.encode();
         assert_eq!(Header::parse(&status).unwrap().flags, flags);
+    }
+}
+
+#[test]
+fn a_body_that_is_no_message_is_not_packed() {
+    let status = Header { code: 13, ..header(Kind::Response) };
+    let end = Header { flags: Flags::END, ..header(Kind::Item) };
+    for packed in [Flags::CHECKSUM, Flags::COMPRESSED, Flags::PACKED] {
+        let parse = |header: Header| {
+            let flags = header.flags.with(packed);
+            let bytes = Header { flags, ..header }.encode();
+            let refused = HeaderError::ReservedFlags { flags: bytes[7], kind: header.kind };
+            (Header::parse(&bytes).map(|header| header.flags), flags, refused)
+        };
+        for kind in [Kind::Request, Kind::OneWay, Kind::Response, Kind::Item] {
+            let (parsed, flags, _) = parse(header(kind));
+            assert_eq!(parsed, Ok(flags), "{kind}");
+        }
+        for none in [status, end, header(Kind::Notice), header(Kind::GoAway), header(Kind::Hello)] {
+            let (parsed, _, refused) = parse(none);
+            assert_eq!(parsed, Err(refused));
+        }
     }
 }
 
@@ -237,6 +262,15 @@ fn the_end_of_items_has_no_body() {
 fn credit_is_not_zero() {
     let none = Header { aux: 0, ..header(Kind::Credit) };
     assert_eq!(Header::parse(&none.encode()), Err(HeaderError::ReservedField("aux")));
+}
+
+#[test]
+fn credit_of_a_connection_has_no_side() {
+    let credit = Header { flags: Flags::CALLEE, ..header(Kind::Credit) };
+    let refused = HeaderError::ReservedFlags { flags: 0x20, kind: Kind::Credit };
+    assert_eq!(Header::parse(&credit.encode()), Err(refused));
+    let of_stream = Header { call: CallId::new(0, 1), ..credit };
+    assert_eq!(Header::parse(&of_stream.encode()), Ok(of_stream));
 }
 
 #[test]

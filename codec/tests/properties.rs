@@ -6,12 +6,13 @@ mod support;
 
 use proptest::{collection::vec, prelude::*};
 use ringcall_codec::{
-    CallId, CallOptions, Code, Decoder, Event, Flags, Header, Key, Kind, MAGIC, Metadata,
-    MetadataRef, Status, Step, access,
+    Algorithm, CallId, CallOptions, Code, Decoder, Event, Flags, Header, Key, Kind, MAGIC,
+    Metadata, MetadataRef, Status, Step, access, check_sum, compress_frame, compressed,
     limits::{
         FRAME_LEN_MAX_DEFAULT, HELLO_BODY_LEN_MAX, METADATA_LEN_MAX, STATUS_BODY_LEN_MAX,
         STATUS_MESSAGE_LEN_MAX,
     },
+    sum_frame,
 };
 use support::{Blob, Body, ECHO, KINDS, Pair, aligned, frame_with, hello};
 
@@ -34,6 +35,8 @@ fn header_of(kind: Kind, call: u64, numbers: [u32; 4], meta_len: u16, flags: u8)
         aux: 0,
     };
     let status_len = |max: usize| body_len % (max as u32 + 1);
+    let packed =
+        [Flags::NONE, Flags::CHECKSUM, Flags::COMPRESSED, Flags::PACKED][usize::from(flags >> 6)];
     match kind {
         Kind::Hello => Header {
             call: CallId(MAGIC),
@@ -41,12 +44,17 @@ fn header_of(kind: Kind, call: u64, numbers: [u32; 4], meta_len: u16, flags: u8)
             code,
             ..none
         },
-        Kind::Request | Kind::OneWay => {
-            Header { body_len, meta_len: meta_len % (META_LEN_MAX + 1), code, time_us, ..none }
-        }
+        Kind::Request | Kind::OneWay => Header {
+            body_len,
+            meta_len: meta_len % (META_LEN_MAX + 1),
+            flags: packed,
+            code,
+            time_us,
+            ..none
+        },
         Kind::Response => {
             let meta_len = meta_len % (META_LEN_MAX + 1);
-            let reply = Header { body_len, meta_len, time_us, aux, ..none };
+            let reply = Header { body_len, meta_len, flags: packed, time_us, aux, ..none };
             let flag = |bit: u8, flag| if flags & bit == 0 { Flags::NONE } else { flag };
             let status = Header {
                 code: code.max(1),
@@ -66,7 +74,7 @@ fn header_of(kind: Kind, call: u64, numbers: [u32; 4], meta_len: u16, flags: u8)
             let side = if flags & 1 == 0 { Flags::NONE } else { Flags::CALLEE };
             let item = Header { body_len, aux, flags: side, ..none };
             if flags & 2 == 0 {
-                return item;
+                return Header { flags: side.with(packed), ..item };
             }
             Header { body_len: 0, flags: side.with(Flags::END), ..item }
         }
@@ -268,6 +276,66 @@ proptest! {
             prop_assert_eq!(answered, *call);
             let reply = access::<Blob>(&body).unwrap();
             prop_assert_eq!(reply.bytes.as_slice(), &Blob::new(!*id, *len / 2).bytes[..]);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_as_a_packed_body_or_refused(
+        header in headers(),
+        payload in vec(any::<u8>(), 0..100),
+        agreed in 0..8_u64,
+        frame_len_max in 65_536..=u32::MAX,
+    ) {
+        if let Ok(summed) = check_sum(&header, &payload, |_| 0) {
+            prop_assert!(payload.ends_with(&[0; 4]));
+            prop_assert_eq!(summed, &payload[..payload.len() - 4]);
+        }
+        if let Ok(body) = compressed(&header, &payload, agreed, frame_len_max) {
+            prop_assert_eq!(body.bytes, &payload[8..]);
+            prop_assert!(agreed & body.algorithm.feature() != 0);
+            let unpacked = Header { body_len: body.body_len, ..header };
+            prop_assert!(unpacked.frame_len() <= frame_len_max.into());
+        }
+    }
+
+    #[test]
+    fn a_frame_is_summed_and_compressed_to_what_it_was(
+        (header, metadata, body) in frames(),
+        keeps in 0..5_000_usize,
+        sum in any::<u32>(),
+    ) {
+        // Stands for a compressor: what it gives is any number of bytes.
+        let plain = frame_with(header, &metadata, &body);
+        let mut packed = plain.clone();
+        let kept = vec![7; keeps];
+        compress_frame(&mut packed, 0, Algorithm::Lz4, &mut Vec::new(), |found, out| {
+            assert_eq!(found, body);
+            out.extend(&kept);
+            true
+        });
+        let short = packed.clone();
+        sum_frame(&mut packed, 0, |_| sum);
+        let first = |frame: &[u8]| Header::parse(frame.first_chunk().unwrap());
+        if header.flags.intersects(Flags::PACKED) || first(&packed).is_err() {
+            // What is packed already, or has no message, is not given to these by anybody.
+            return Ok(());
+        }
+        let summed = first(&packed).unwrap();
+        prop_assert_eq!(packed.len() as u64, summed.frame_len());
+        prop_assert_eq!(summed.meta_len, first(&plain).unwrap().meta_len);
+        let payload = &packed[32..32 + summed.payload_len() as usize];
+        let payload = check_sum(&summed, payload, |_| sum).unwrap();
+        prop_assert_eq!(payload, &short[32..32 + payload.len()]);
+        let (block, packed_body) = payload.split_at(summed.meta_bytes());
+        prop_assert_eq!(block, &metadata[..]);
+        if summed.flags.contains(Flags::COMPRESSED) {
+            prop_assert!(short.len() < plain.len());
+            let found = compressed(&summed, packed_body, u64::MAX, u32::MAX).unwrap();
+            prop_assert_eq!(found.body_len as usize, body.len());
+            prop_assert_eq!(found.bytes, &kept[..]);
+        } else {
+            prop_assert_eq!(short, plain);
+            prop_assert_eq!(packed_body, &body[..]);
         }
     }
 

@@ -5,8 +5,9 @@
 mod support;
 
 use ringcall_codec::{
-    CallOptions, Code, Event, Field, Flags, Key, Kind, Message, Metadata, MethodInfo, MethodKind,
-    Scratch, Session, SessionConfig, ShardPlace, Status, layout::layout_of_struct,
+    Algorithm, CallId, CallOptions, Code, Event, Field, Flags, Header, Key, Kind, Message,
+    Metadata, MethodInfo, MethodKind, Scratch, Session, SessionConfig, ShardPlace, Status,
+    compress_frame, features, layout::layout_of_struct, sum_frame,
 };
 use rkyv::{Archive, Serialize};
 use support::{aligned, frames_of};
@@ -197,6 +198,8 @@ fn the_flags_are_those_of_the_code() {
     let flags = |name: &str| match name {
         "END" => Some(Flags::END),
         "NOT_EXECUTED" => Some(Flags::NOT_EXECUTED),
+        "CHECKSUM" => Some(Flags::CHECKSUM),
+        "COMPRESSED" => Some(Flags::COMPRESSED),
         "DETAILS" => Some(Flags::DETAILS),
         "CALLEE" => Some(Flags::CALLEE),
         "STREAM" => Some(Flags::STREAM),
@@ -204,16 +207,47 @@ fn the_flags_are_those_of_the_code() {
     };
     let mut used = 0;
     for row in &rows {
-        let Some(flags) = flags(&row[1]) else {
-            assert_eq!(row[2], "assigned, not used", "{row:?}");
-            continue;
-        };
+        let flags = flags(&row[1]).unwrap_or_else(|| panic!("{row:?}"));
         let bit = support::header(Kind::Request);
-        let bit = ringcall_codec::Header { flags, ..bit }.encode()[7];
+        let bit = Header { flags, ..bit }.encode()[7];
         assert_eq!(row[0], format!("{bit:#04x}"));
         used += 1;
     }
-    assert_eq!(used, 5);
+    assert_eq!(used, 7);
+}
+
+#[test]
+fn the_features_are_those_of_the_code() {
+    let rows: Vec<_> = table("#### Features").into_iter().map(|row| row[..2].to_vec()).collect();
+    let features =
+        [("CHECKSUM", features::CHECKSUM), ("LZ4", features::LZ4), ("ZSTD", features::ZSTD)];
+    let expected = features.map(|(name, bit)| vec![format!("{bit:#04x}"), name.to_owned()]);
+    assert_eq!(rows, expected);
+}
+
+/// CRC32C, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ (0x82f6_3b78 * (sum & 1)))
+    })
+}
+
+#[test]
+fn the_examples_of_packed_bodies_are_what_is_packed() {
+    let mut summed = example("request");
+    sum_frame(&mut summed, 0, crc32c);
+    assert_example("summed-request", &summed);
+
+    let reply = Header { call: CallId::new(0, 1), ..support::header(Kind::Response) };
+    let mut packed = support::frame(reply, &[7; 100]);
+    compress_frame(&mut packed, 0, Algorithm::Lz4, &mut Vec::new(), |body, out| {
+        // In LZ4's block format: a byte as it is, then what repeats it from one byte back, then
+        // the last five as they are.
+        assert_eq!(body, [7; 100]);
+        out.extend([0x1f, 7, 1, 0, 75, 0x50, 7, 7, 7, 7, 7]);
+        true
+    });
+    assert_example("compressed-reply", &packed);
 }
 
 #[test]

@@ -50,6 +50,15 @@ fn kv_finds_every_value_at_the_shard_that_owns_it() {
 }
 
 #[test]
+fn long_operation_is_asked_for_waited_for_and_cancelled() {
+    let expected = "\
+        the long one: 0 % are done\n\
+        the short one: 168 primes\n\
+        the long one: cancelled: the operation was cancelled\n";
+    assert_eq!(output_of("long_operation"), expected);
+}
+
+#[test]
 fn each_example_is_here_and_says_how_to_run_it() {
     let tests = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples.rs"));
     let tests = tests.unwrap();

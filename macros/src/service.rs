@@ -9,6 +9,9 @@ use syn::{
     ext::IdentExt, parse_quote,
 };
 
+#[path = "blocking.rs"]
+mod blocking;
+
 use crate::{
     attributes::{cfgs, deprecated},
     client,
@@ -52,11 +55,13 @@ pub(crate) fn expand(args: TokenStream, input: TokenStream) -> TokenStream {
     };
     let server = service.server();
     let client = client::generate(&service);
+    let blocking = blocking::generate(&service);
     quote! {
         #errors
         #item
         #server
         #client
+        #blocking
     }
 }
 

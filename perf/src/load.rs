@@ -86,7 +86,7 @@ pub(crate) fn run(
         let sender = sender.clone();
         let body = move || {
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| match target {
-                Target::Ringcall => target::run(&thread),
+                Target::Ringcall | Target::Stream => target::run(&thread),
                 Target::Floor | Target::Server => floor::client::run(&thread),
             }));
             let outcome = outcome.unwrap_or(Err(Failure::Panicked { target, side: "client" }));

@@ -25,6 +25,7 @@ mod progress;
 mod report;
 mod serve;
 mod server;
+mod stream;
 mod target;
 mod window;
 mod workload;

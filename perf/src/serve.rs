@@ -7,7 +7,10 @@ use crate::{
     server::Server,
 };
 
-/// Serves until it is interrupted, then prints what it has counted.
+/// Time for the calls that are in flight when it is interrupted.
+const DRAIN_GRACE: Duration = Duration::from_secs(10);
+
+/// Serves until it is interrupted, then drains and prints what it has counted.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let cores = cores::of_server(&cores::available()?, args.cores.as_ref())?;
     let interrupt = Interrupt::watch()?;
@@ -20,7 +23,14 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         thread::sleep(Duration::from_millis(50));
     }
     let sample = server.sample()?;
-    server.stop()?;
+    match server {
+        // Calls that were accepted are answered; a second signal does not wait for them.
+        Server::Ringcall(server) => {
+            server.drain(DRAIN_GRACE);
+            server.join()?;
+        }
+        server @ Server::Floor(_) => server.stop()?,
+    }
     let counted = sample.counters.iter().filter(|(_, count)| *count > 0);
     let lines: String = counted.map(|(name, count)| format!("{name:<26} {count:>20}\n")).collect();
     print(&lines)

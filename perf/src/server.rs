@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringcall::{Server as RingcallServer, ServerHandle, ShardConfig, ShardCounters};
+use ringcall::{Server as RingcallServer, ServerHandle, ShardCounters};
 
 use crate::{
     error::Failure,
     floor::server::FloorServer,
     parse::CoreList,
-    target::{EchoServer, Mirror, Target},
+    target::{EchoServer, Mirror, Target, shard_config},
 };
 
 /// A running server of either target. Dropping it stops it.
@@ -36,10 +36,10 @@ impl Server {
         spin: Duration,
     ) -> Result<Self, Failure> {
         Ok(match target {
-            Target::Ringcall | Target::Server => Self::Ringcall(
+            Target::Ringcall | Target::Server | Target::Stream => Self::Ringcall(
                 RingcallServer::builder()
                     .cores(cores.0.iter().copied())
-                    .shard(ShardConfig::new().spin(spin))
+                    .shard(shard_config(spin))
                     .serve(address, |_| EchoServer::new(Mirror))?,
             ),
             Target::Floor => Self::Floor(FloorServer::start(address, cores, spin)?),

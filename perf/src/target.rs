@@ -11,12 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringcall::{RunConfig, ShardConfig, ShardCounters, prelude::*};
+use ringcall::{RunConfig, ShardConfig, ShardCounters, Sink, Source, prelude::*};
 
 use crate::{
     error::Failure,
     load::ClientThread,
     measure::{Latencies, ThreadFigures, thread_cpu_ns},
+    stream,
     window::LOOK_AFTER,
     workload::SIZE_MIN,
 };
@@ -34,6 +35,8 @@ pub(crate) enum Target {
     Ringcall,
     /// ringcall's server alone, under the floor's client
     Server,
+    /// ringcall's streams: items that are sent back, as many on their way as calls would be
+    Stream,
 }
 
 impl Target {
@@ -44,7 +47,7 @@ impl Target {
 
     /// Whether what calls is ringcall.
     pub(crate) fn calls_ringcall(self) -> bool {
-        self == Self::Ringcall
+        matches!(self, Self::Ringcall | Self::Stream)
     }
 }
 
@@ -55,6 +58,7 @@ impl fmt::Display for Target {
             Self::Floor => "floor",
             Self::Ringcall => "ringcall",
             Self::Server => "server",
+            Self::Stream => "stream",
         })
     }
 }
@@ -74,6 +78,15 @@ pub(crate) trait Echo {
         cx: &Context,
         request: Request<'a, Payload<'a>>,
     ) -> Result<Payload<'a>, Status>;
+
+    /// Sends each item back, borrowed from the buffer it was received in.
+    async fn mirror(
+        &self,
+        cx: &Context,
+        request: Request<'_, Payload<'_>>,
+        items: Source<Payload<'_>>,
+        back: Sink<'_, Payload<'_>>,
+    ) -> Result<Payload<'static>, Status>;
 }
 
 /// The echo service.
@@ -87,25 +100,41 @@ impl Echo for Mirror {
     ) -> Result<Payload<'a>, Status> {
         Ok(Payload { bytes: &request.get().bytes })
     }
+
+    async fn mirror(
+        &self,
+        _: &Context,
+        _: Request<'_, Payload<'_>>,
+        mut items: Source<Payload<'_>>,
+        back: Sink<'_, Payload<'_>>,
+    ) -> Result<Payload<'static>, Status> {
+        while let Some(item) = items.next().await? {
+            back.send_like(&Payload { bytes: &item.bytes }).await?;
+        }
+        Ok(Payload { bytes: &[] })
+    }
 }
 
 /// What the tasks of a client thread share.
-struct Shared {
-    latencies: RefCell<Latencies>,
+pub(crate) struct Shared {
+    pub(crate) latencies: RefCell<Latencies>,
     errors: Cell<u64>,
     first_error: RefCell<Option<String>>,
-    is_over: Cell<bool>,
+    pub(crate) is_over: Cell<bool>,
     /// Tasks that make calls.
-    callers: Cell<usize>,
-    payload_len: usize,
+    pub(crate) callers: Cell<usize>,
+    pub(crate) payload_len: usize,
 }
 
 /// Runs a client thread: connects, calls until the window closes, and gives its figures.
 pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
-    RunConfig::new()
-        .core(thread.core)
-        .shard(ShardConfig::new().spin(thread.spin))
-        .run(load(thread))?
+    RunConfig::new().core(thread.core).shard(shard_config(thread.spin)).run(load(thread))?
+}
+
+/// How a shard runs that is measured, on either side.
+pub(crate) fn shard_config(spin: Duration) -> ShardConfig {
+    // As many items on their way as there are calls without a window.
+    ShardConfig::new().spin(spin).stream_windows(64 << 20, 512 << 20)
 }
 
 async fn load(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
@@ -126,10 +155,19 @@ async fn load(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
         errors: Cell::new(0),
         first_error: RefCell::new(None),
         is_over: Cell::new(false),
-        callers: Cell::new(clients.len() * thread.workload.depth as usize),
+        callers: Cell::new(match thread.target {
+            Target::Stream => clients.len(),
+            _ => clients.len() * thread.workload.depth as usize,
+        }),
         payload_len: payload.len(),
     });
     for client in &clients {
+        if thread.target == Target::Stream {
+            let (client, payload) = (client.clone(), Rc::clone(&payload));
+            let depth = thread.workload.depth as usize;
+            ringcall::spawn(stream::items(client, payload, depth, Rc::clone(&shared)));
+            continue;
+        }
         for _ in 0..thread.workload.depth {
             ringcall::spawn(call(client.clone(), Rc::clone(&payload), Rc::clone(&shared)));
         }
@@ -179,7 +217,7 @@ async fn call(client: EchoClient, payload: Rc<[u8]>, shared: Rc<Shared>) {
 
 impl Shared {
     #[cold]
-    fn fail(&self, error: impl FnOnce() -> String) {
+    pub(crate) fn fail(&self, error: impl FnOnce() -> String) {
         self.errors.set(self.errors.get() + 1);
         self.first_error.borrow_mut().get_or_insert_with(error);
     }

@@ -57,18 +57,21 @@ pub struct OneWay<'a, Q> {
     /// Where it was refused for want of room and waits for some.
     ticket: Option<Ticket>,
     /// Set when it is first polled, where it has a deadline.
-    deadline_us: Option<u64>,
+    deadline_us: u64,
     watch: Option<Box<Watch>>,
 }
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
 
 /// What a call is made with, beside its request.
 pub(crate) struct Terms<'a> {
     pub(crate) method: &'static MethodInfo,
+    pub(crate) metadata: Option<&'a Metadata>,
+    /// The deadline of the call that this one is made for, in the time of the shard.
+    pub(crate) within_us: u64,
     /// Time from the first poll to the outcome, in microseconds; zero is for ever.
     pub(crate) timeout_us: u32,
-    /// The deadline of the call that this one is made for, in the time of the shard.
-    pub(crate) within_us: Option<u64>,
-    pub(crate) metadata: Option<&'a Metadata>,
     is_stream: bool,
 }
 
@@ -78,7 +81,7 @@ enum CallState<'a, Q> {
         request: &'a Q,
         ticket: Option<Ticket>,
         /// Set when it is first polled, where it has a deadline.
-        deadline_us: Option<u64>,
+        deadline_us: u64,
     },
     InFlight(CallId),
     Done,
@@ -101,7 +104,7 @@ impl<'a> Terms<'a> {
             0 => client.timeout_us(),
             timeout_us => timeout_us,
         };
-        Self { method, timeout_us, within_us: None, metadata: None, is_stream: false }
+        Self { method, timeout_us, within_us: NEVER, metadata: None, is_stream: false }
     }
 
     /// The same, of a call with which items travel.
@@ -109,14 +112,13 @@ impl<'a> Terms<'a> {
         Self { is_stream: true, ..self }
     }
 
-    /// The time by which the outcome is wanted, if there is one: the earlier of the two.
+    /// The time by which the outcome is wanted, or never: the earlier of the two.
     #[inline]
-    fn deadline_us(&self, connection: &Connection) -> Option<u64> {
+    fn deadline_us(&self, connection: &Connection) -> u64 {
         if self.timeout_us == 0 {
             return self.within_us;
         }
-        let own_us = connection.shard.fresh_now_us() + u64::from(self.timeout_us);
-        Some(self.within_us.map_or(own_us, |within_us| within_us.min(own_us)))
+        self.within_us.min(connection.shard.fresh_now_us() + u64::from(self.timeout_us))
     }
 
     /// Asks the client's interceptor about the call, once.
@@ -134,13 +136,15 @@ impl<'a> Terms<'a> {
     fn options<'b>(
         &self,
         connection: &Connection,
-        deadline_us: Option<u64>,
+        deadline_us: u64,
         watch: Option<&'b Watch>,
     ) -> CallOptions<'b>
     where
         'a: 'b,
     {
-        let now_us = if deadline_us.is_some() { connection.shard.fresh_now_us() } else { 0 };
+        let has_deadline = deadline_us != NEVER;
+        let now_us = if has_deadline { connection.shard.fresh_now_us() } else { 0 };
+        let deadline_us = has_deadline.then_some(deadline_us);
         let metadata = watch.map(Watch::metadata).or(self.metadata);
         let metadata = metadata.map_or(&[][..], Metadata::as_bytes);
         CallOptions { deadline_us, now_us, metadata, is_stream: self.is_stream }
@@ -160,7 +164,7 @@ macro_rules! terms {
 
         /// Ends the call no later than the call that it is made for.
         pub fn within(mut self, cx: &crate::context::Context) -> Self {
-            self.$($of.)?terms.within_us = cx.deadline_us();
+            self.$($of.)?terms.within_us = cx.deadline_us().unwrap_or(u64::MAX);
             self
         }
 
@@ -230,7 +234,7 @@ pub(crate) fn tell(watch: &mut Option<Box<Watch>>, outcome: Result<(), &Status>)
 impl<'a, Q> InFlight<'a, Q> {
     #[inline]
     pub(crate) fn new(client: &'a Client, terms: Terms<'a>, request: &'a Q) -> Self {
-        let state = CallState::New { request, ticket: None, deadline_us: None };
+        let state = CallState::New { request, ticket: None, deadline_us: NEVER };
         Self { client, terms, state, watch: None }
     }
 }
@@ -244,7 +248,7 @@ impl<Q: Message> InFlight<'_, Q> {
         let CallState::New { request, ticket, deadline_us } = &mut self.state else {
             return Poll::Pending;
         };
-        if deadline_us.is_none() {
+        if *deadline_us == NEVER {
             *deadline_us = self.terms.deadline_us(connection);
         }
         if let Err(status) = self.terms.ask(self.client, &mut self.watch) {
@@ -268,7 +272,7 @@ impl<Q: Message> InFlight<'_, Q> {
         };
         connection.callers.wait(id, waker);
         connection.shard.call_made();
-        if deadline_us.is_some() {
+        if *deadline_us != NEVER {
             connection.set_timer();
         }
         if let Some(ticket) = ticket.take() {
@@ -296,7 +300,7 @@ impl<'a, Q> OneWay<'a, Q> {
     #[inline]
     pub(crate) fn new(client: &'a Client, method: &'static MethodInfo, request: &'a Q) -> Self {
         let terms = Terms::new(client, method);
-        Self { client, terms, request, ticket: None, deadline_us: None, watch: None }
+        Self { client, terms, request, ticket: None, deadline_us: NEVER, watch: None }
     }
 
     terms!();
@@ -308,7 +312,7 @@ impl<Q: Message> Future for OneWay<'_, Q> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
         let connection = call.client.connection();
-        if call.deadline_us.is_none() {
+        if call.deadline_us == NEVER {
             call.deadline_us = call.terms.deadline_us(connection);
         }
         if let Err(status) = call.terms.ask(call.client, &mut call.watch) {
@@ -400,6 +404,7 @@ impl Connection {
         }
         let shard = &self.shard;
         let mut session = self.session.borrow_mut();
+        session.set_now(shard.now_us());
         if session.output().len() > shard.config.send_buffer_max {
             return Err(OpenError::TooManyInFlight);
         }

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    num::NonZeroU64,
     rc::Rc,
     task::{Poll, Waker},
 };
@@ -31,15 +32,14 @@ pub(crate) struct Callers {
 pub(crate) type OnNotice = Rc<dyn Fn(u64, &Status)>;
 
 /// Callers that wait, longest first: by their tickets, which count up.
-#[derive(Default)]
 struct Waiting {
     callers: VecDeque<(Ticket, Waker)>,
-    next_ticket: u64,
+    next_ticket: Ticket,
 }
 
 /// The place of a caller among those that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct Ticket(NonZeroU64);
 
 /// The place of a call in the table.
 struct Seat {
@@ -194,8 +194,8 @@ impl Callers {
             if waiting.callers.len() >= CALLERS_WAITING_MAX {
                 return None;
             }
-            let ticket = Ticket(waiting.next_ticket);
-            waiting.next_ticket += 1;
+            let ticket = waiting.next_ticket;
+            waiting.next_ticket = Ticket(ticket.0.saturating_add(1));
             waiting.callers.push_back((ticket, waker.clone()));
             return Some(ticket);
         };
@@ -283,8 +283,12 @@ impl Callers {
     /// The server broke the protocol, or the two sides do not fit.
     pub(crate) fn session_failed(&self, shard: &Shard, error: SessionError) {
         // The callers' arguments are not what is wrong.
-        let text = format!("the server broke the protocol: {error}");
-        let status = Status::new(Code::Internal, text);
+        let status = match error {
+            SessionError::NoHello | SessionError::FrameStalled | SessionError::PeerSilent => {
+                Status::new(Code::Unavailable, error.to_string())
+            }
+            _ => Status::new(Code::Internal, format!("the server broke the protocol: {error}")),
+        };
         if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
             self.set_opening(shard, Opening::Failed(Failure::Session(error)));
         }
@@ -356,6 +360,12 @@ impl Callers {
         if let Opening::Waiting(Some(waker)) = self.opening.replace(opening) {
             shard.wake_task(&waker);
         }
+    }
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { callers: VecDeque::new(), next_ticket: Ticket(NonZeroU64::MIN) }
     }
 }
 

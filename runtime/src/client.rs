@@ -239,7 +239,7 @@ impl Drop for Shared {
         if self.connection.side == Side::Client
             && !matches!(self.connection.state(), State::Lingering | State::Leaving)
         {
-            self.connection.finish("the client was dropped");
+            self.connection.leave("the client was dropped");
         }
     }
 }

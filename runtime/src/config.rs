@@ -80,7 +80,7 @@ pub(crate) const POOL_PRESSURE_DIVISOR: usize = 4;
 
 /// Longest frame for which a connection that receives large frames keeps a buffer between two of
 /// them, in bytes. A longer one comes to a fresh buffer each time.
-pub(crate) const LARGE_KEPT_MAX: usize = 1024 * 1024;
+pub(crate) const LARGE_KEPT_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of buffers in use on a shard from which on none is kept between two large frames: many
 /// idle connections must not hold memory because each had one large frame once.
@@ -203,8 +203,9 @@ impl ShardConfig {
         self
     }
 
-    /// Bytes of requests that the shard holds in buffers of their own (those that are longer than
-    /// a receive buffer, or were cut); one more is refused, as not executed. Default: 1 GiB.
+    /// Bytes of messages that the shard holds in buffers of their own: those that are longer than
+    /// a receive buffer, were cut, or were compressed. One more request is refused, as not
+    /// executed; one more compressed body ends its connection. Default: 1 GiB.
     #[must_use]
     pub fn memory_max(mut self, bytes: usize) -> Self {
         self.memory_max = bytes;

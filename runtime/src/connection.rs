@@ -179,7 +179,8 @@ impl Connection {
         }
         let bytes = self.with_output(std::mem::take);
         if bytes.is_empty() {
-            return;
+            // As a one-way call ends.
+            return self.end_if_done();
         }
         self.send(bytes, 0);
     }
@@ -210,6 +211,8 @@ impl Connection {
         }
         self.resume();
         self.wake_waiting();
+        // With the last reply of a call that ran the connection may be idle from now on.
+        self.set_timer();
         if self.inboxes.any_waits() {
             self.inboxes.wake_senders(&self.shard);
         }
@@ -241,6 +244,9 @@ impl Connection {
             // It may have said GOAWAY before its stream ends.
             (Side::Server, State::Open | State::PeerFinished) => {
                 self.state.set(State::PeerFinished);
+                if !self.receive.borrow().has_backlog() {
+                    self.nothing_comes();
+                }
                 self.end_if_done();
             }
             (Side::Client, State::Open) => self.finish("the server closed the connection"),
@@ -250,6 +256,19 @@ impl Connection {
             }
             _ => self.finish("the peer closed the connection"),
         }
+    }
+
+    /// Nothing comes from the peer any more, and what came was read: what waits for more has failed.
+    /// Handlers that have all they need go on, and their callers may read what they answer.
+    pub(crate) fn nothing_comes(&self) {
+        let status = Status::new(Code::Unavailable, "the client sends no more");
+        self.callers.fail_all(&self.shard, &status);
+        self.inboxes.cut(&self.shard);
+    }
+
+    /// Whether the peer may still grant credit.
+    pub(crate) fn is_granted_credit(&self) -> bool {
+        self.state.get() == State::Open || self.receive.borrow().has_backlog()
     }
 
     /// The peer has said its last word.
@@ -287,19 +306,12 @@ impl Connection {
         }
     }
 
-    /// Ends the connection where one side takes no more calls and none is in flight.
+    /// Ends the connection where this side takes no more calls and none is in flight. Where it is
+    /// the peer that takes none, the peer ends it: it may have notices to send before.
     fn end_if_drained(self: &Rc<Self>) {
-        let session = self.session.borrow();
-        let is_drained = session.is_drained();
-        let is_over = session.peer_drains()
-            && session.calls_made() == 0
-            && session.calls_running() == 0
-            && session.one_ways_running() == 0;
-        drop(session);
+        let is_drained = self.session.borrow().is_drained();
         if is_drained {
             self.go_away(&Status::new(Code::Unavailable, "every call has ended"));
-        } else if is_over && self.side == Side::Client {
-            self.finish("the server takes no more calls");
         }
     }
 
@@ -313,7 +325,10 @@ impl Connection {
             // It has not begun.
             return self.go_away(status);
         }
-        self.session.borrow_mut().drain(status);
+        let mut session = self.session.borrow_mut();
+        session.set_now(self.shard.fresh_now_us());
+        session.drain(status);
+        drop(session);
         self.shard.mark_dirty(self);
         self.set_timer();
     }
@@ -347,7 +362,47 @@ impl Connection {
         self.session.borrow_mut().go_away(status);
         self.callers.fail_all(&self.shard, status);
         self.seats.stop_all(&self.shard);
-        self.state.set(State::Lingering);
+        self.inboxes.cut(&self.shard);
+        self.linger_as(State::Lingering);
+    }
+
+    /// Ends the connection once what is to be sent was sent: that calls were given up, and one-way
+    /// calls, must not be lost because nobody needs the connection any more.
+    pub(crate) fn leave(self: &Rc<Self>, why: &str) {
+        if self.state.get() != State::Open || self.flush() {
+            return self.finish(why);
+        }
+        self.callers.fail_all(&self.shard, &Status::new(Code::Unavailable, why.to_owned()));
+        self.seats.stop_all(&self.shard);
+        self.inboxes.cut(&self.shard);
+        self.linger_as(State::Leaving);
+    }
+
+    /// Sends what was collected as far as the socket takes it at once, without the ring. False
+    /// where some of it is left.
+    pub(crate) fn flush(&self) -> bool {
+        if self.is_sending.get() {
+            return false;
+        }
+        let mut bytes = self.with_output(std::mem::take);
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        let sent = match rustix::net::send(&self.socket, &bytes, flags) {
+            Ok(sent) => sent,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            // Nobody is there to read it.
+            Err(_) => return true,
+        };
+        self.shard.counters.bytes_sent.add(sent as u64);
+        bytes.drain(..sent);
+        let is_done = bytes.is_empty();
+        self.with_output(|output| *output = bytes);
+        is_done
+    }
+
+    /// Reads no more frames, and ends the connection when what is to be sent was sent and read, or
+    /// after a time.
+    fn linger_as(self: &Rc<Self>, state: State) {
+        self.state.set(state);
         self.receive.borrow_mut().forget();
         self.shard.mark_dirty(self);
         self.rearm();
@@ -375,7 +430,7 @@ impl Connection {
         self.shard.clear_timer(self);
         self.callers.fail_all(&self.shard, &Status::new(Code::Unavailable, why.to_owned()));
         self.seats.stop_all(&self.shard);
-        self.inboxes.wake_all(&self.shard);
+        self.inboxes.cut(&self.shard);
         // A send under way would wait for a peer that does not read; closing does not end it.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         self.shard.wake_driver();

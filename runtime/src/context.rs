@@ -1,11 +1,6 @@
 //! What a handler can know of its call, beside the request.
 
-use std::{
-    cell::{Cell, RefCell},
-    net::SocketAddr,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 
 use ringcall_codec::{CallId, Metadata, MetadataRef, ShardPlace};
 
@@ -23,13 +18,13 @@ pub struct Context {
     /// How the call has ended, if it has.
     pub(crate) outcome: Cell<Outcome>,
     /// What goes with the reply; allocated only where there is some.
-    pub(crate) reply_metadata: RefCell<Option<Box<Metadata>>>,
+    pub(crate) reply_metadata: Cell<Option<Box<Metadata>>>,
 }
 
 impl Context {
     #[inline]
     pub(crate) fn new(connection: Rc<Connection>, call: CallId, tag: CallTag, body: Lease) -> Self {
-        let (outcome, reply_metadata) = (Cell::new(Outcome::Unanswered), RefCell::new(None));
+        let (outcome, reply_metadata) = (Cell::new(Outcome::Unanswered), Cell::new(None));
         Self { connection, call, tag, body, outcome, reply_metadata }
     }
 
@@ -58,7 +53,7 @@ impl Context {
 
     /// Gives metadata to go with the reply; a later one takes its place. A status takes none.
     pub fn set_reply_metadata(&self, metadata: Metadata) {
-        *self.reply_metadata.borrow_mut() = Some(Box::new(metadata));
+        self.reply_metadata.set(Some(Box::new(metadata)));
     }
 
     /// Time until the call is given up: zero once it is over, none where it has no deadline.

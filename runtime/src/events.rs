@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use ringcall_codec::{CallId, Code, Event, Flags, Header, Kind, Status, StreamId};
+use ringcall_codec::{CallId, Code, Event, Flags, Header, Kind, SessionError, Status, StreamId};
 
 use crate::{
     connection::{Connection, Side, State},
@@ -36,6 +36,7 @@ impl Connection {
             Ok(Event::Reply(call)) => {
                 let body = body_of(header, payload);
                 self.callers.replied(&self.shard, call, body, header.meta_len);
+                self.wake_senders_of(call);
             }
             Ok(Event::Item(stream)) => {
                 self.shard.counters.items_received.add(1);
@@ -71,18 +72,21 @@ impl Connection {
 
     /// Decides on a frame by its header, before its body is there. False where it is refused, and
     /// its body not wanted.
-    pub(crate) fn admits(self: &Rc<Self>, header: &Header) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// Where it is refused and cannot be a call: none that is may hold memory that there is not.
+    pub(crate) fn admits(self: &Rc<Self>, header: &Header) -> Result<bool, SessionError> {
         let is_call = matches!(header.kind, Kind::Request | Kind::OneWay);
         let has_room =
             !self.shard.has_no_room_for_calls() && self.shard.has_memory_for(header.frame_len());
         if !is_call || has_room {
-            return true;
+            return Ok(true);
         }
+        self.session.borrow_mut().refuse_header(header, &overload())?;
         self.shard.counters.calls_refused_overload.add(1);
-        let refused = self.session.borrow_mut().refuse_header(header, &overload());
         self.shard.mark_dirty(self);
-        // A call id that cannot be is found out where the session sees the frame.
-        refused.is_err()
+        Ok(false)
     }
 
     /// Events that are not the path of a call.
@@ -92,9 +96,14 @@ impl Connection {
         match event {
             Event::Failed(call, status) => {
                 self.callers.failed(shard, call, status);
+                self.wake_senders_of(call);
             }
             Event::Abandoned => self.wake_waiting(),
-            Event::Stop(call) => self.seats.stop(shard, call),
+            Event::Stop(call) => {
+                self.seats.stop(shard, call);
+                // A handler that is finished all the same finds out that no more items come.
+                self.inboxes.cut_one(shard, StreamId { call, is_made_here: false });
+            }
             Event::Opened => {
                 if self.side == Side::Client {
                     shard.counters.connections_opened.add(1);
@@ -120,7 +129,7 @@ impl Connection {
                 self.callers.notice(number, &status);
             }
             Event::ItemsEnded(stream) => self.inboxes.ended(shard, stream),
-            Event::Credit(Some(stream)) => self.inboxes.credited(shard, stream),
+            Event::Credit(Some(stream)) => self.inboxes.wake_senders_of(shard, stream),
             Event::Credit(None) => self.inboxes.wake_senders(shard),
             Event::Pong(round_trip_us) => {
                 shard.counters.pings_answered.add(1);
@@ -141,6 +150,12 @@ impl Connection {
             // Those with a body are not without their frame.
             _ => {}
         }
+    }
+
+    /// A call made here has its outcome: who still sends items of it finds that out.
+    #[inline]
+    fn wake_senders_of(&self, call: CallId) {
+        self.inboxes.wake_senders_of(&self.shard, StreamId { call, is_made_here: true });
     }
 
     fn refuse(self: &Rc<Self>, call: CallId, tag: CallTag, status: &Status) {

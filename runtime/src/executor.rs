@@ -15,7 +15,7 @@ use std::{
     sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     task::{Context, Poll, Waker},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{shard::ShardError, tasks};
@@ -38,6 +38,9 @@ pub(crate) struct ExecutorConfig {
 
 /// Memory that a process must be allowed to lock before glommio starts, in bytes.
 const MEMLOCK_MIN: u64 = 512 * 1024;
+
+/// Longest sleep: a hundred years, as the clock overflows with the longest `Duration`.
+const SLEEP_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Time between two knocks at an executor that has not begun with its future.
 const KNOCK_FIRST: Duration = Duration::from_millis(5);
@@ -265,8 +268,17 @@ impl TaskHandle {
 }
 
 /// Waits for a time; the executor's timers are checked once per round.
+///
+/// Polled again, a timer of glommio's is entered again, and only its last entry goes when it is
+/// dropped: the others keep their wakers until the time is over. Resetting it takes its entry out.
 pub(crate) async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
+    let due = Instant::now() + duration.min(SLEEP_MAX);
+    let mut timer = glommio::timer::Timer::new(Duration::ZERO);
+    poll_fn(|cx| {
+        timer.reset(due.saturating_duration_since(Instant::now()));
+        Pin::new(&mut timer).poll(cx).map(|_| ())
+    })
+    .await;
 }
 
 /// Lets every task that is runnable now run once.

@@ -25,22 +25,36 @@ pub(crate) struct Inboxes {
 
 struct Inbox {
     generation: u32,
-    has_ended: bool,
+    end: End,
+    /// Whether the stream is among those that wait for what all share.
+    waits_for_room: bool,
     /// Items, and the lengths of their frames in bytes.
     items: VecDeque<(Lease, u64)>,
     /// Who waits for an item.
     taker: Option<Waker>,
-    /// Who waits to send.
-    sender: Option<Waker>,
-    /// Whether the stream is among those that wait for what all share.
-    waits_for_room: bool,
+    /// Who waits to send: often one, or none.
+    senders: Vec<Waker>,
+}
+
+/// Whether more items come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// There may be more.
+    Open,
+    /// Their sender has said that there are no more.
+    Ended,
+    /// It has not, and no more come.
+    Cut,
 }
 
 /// An item, the end of them, or neither yet.
 pub(crate) enum Taken {
     /// An item, and the length of its frame in bytes.
     Item(Lease, u64),
+    /// Their sender has said that there are no more.
     Ended,
+    /// It has not, and no more come.
+    Cut,
 }
 
 impl Inboxes {
@@ -51,26 +65,31 @@ impl Inboxes {
         if slot >= inboxes.len() {
             inboxes.resize_with(slot + 1, || None);
         }
-        inboxes[slot] = Some(Box::new(Inbox {
+        let before = inboxes[slot].replace(Box::new(Inbox {
             generation: stream.call.generation(),
-            has_ended: false,
+            end: End::Open,
+            waits_for_room: false,
             items: VecDeque::new(),
             taker: None,
-            sender: None,
-            waits_for_room: false,
+            senders: Vec::new(),
         }));
+        drop(inboxes);
+        // What an earlier call has left, whose outcome was taken and whose stream is still there.
+        drop(before);
     }
 
-    /// Forgets a stream, and lets go of its items.
-    pub(crate) fn end(&self, stream: StreamId) {
+    /// Forgets a stream, and lets go of its items. Who still waits finds that out.
+    pub(crate) fn end(&self, shard: &Shard, stream: StreamId) {
         let mut inboxes = self.of(stream).borrow_mut();
         if let Some(entry) = inboxes.get_mut(stream.call.slot() as usize)
             && entry.as_ref().is_some_and(|inbox| inbox.is_of(stream.call))
         {
             let ended = entry.take();
             drop(inboxes);
-            // Buffers go back where they came from.
-            drop(ended);
+            let Some(mut ended) = ended else { return };
+            let waiting = ended.senders.drain(..).chain(ended.taker.take());
+            waiting.for_each(|waker| shard.wake_task(&waker));
+            // With its items buffers go back where they came from.
         }
     }
 
@@ -83,48 +102,61 @@ impl Inboxes {
         waker.flatten().iter().for_each(|waker| shard.wake_task(waker));
     }
 
-    /// No more items come.
+    /// Their sender has said that no more items come.
     pub(crate) fn ended(&self, shard: &Shard, stream: StreamId) {
         let waker = self.with(stream, |inbox| {
-            inbox.has_ended = true;
+            inbox.end = End::Ended;
             inbox.taker.take()
         });
         waker.flatten().iter().for_each(|waker| shard.wake_task(waker));
     }
 
-    /// The next item, or the end. A stream that is not there has ended.
+    /// No more items of a stream come: wakes who waits, to find that out.
+    pub(crate) fn cut_one(&self, shard: &Shard, stream: StreamId) {
+        let taker = self.with(stream, Inbox::cut);
+        taker.flatten().iter().for_each(|waker| shard.wake_task(waker));
+        self.wake_senders_of(shard, stream);
+    }
+
+    /// The next item, or the end. A stream that is not there was cut.
     pub(crate) fn poll_next(&self, stream: StreamId, waker: &Waker) -> Poll<Taken> {
-        let next = self.with(stream, |inbox| match inbox.items.pop_front() {
-            Some((item, frame_len)) => Poll::Ready(Taken::Item(item, frame_len)),
-            None if inbox.has_ended => Poll::Ready(Taken::Ended),
-            None => {
-                keep(&mut inbox.taker, waker);
+        let next = self.with(stream, |inbox| match (inbox.items.pop_front(), inbox.end) {
+            (Some((item, frame_len)), _) => Poll::Ready(Taken::Item(item, frame_len)),
+            (None, End::Ended) => Poll::Ready(Taken::Ended),
+            (None, End::Cut) => Poll::Ready(Taken::Cut),
+            (None, End::Open) => {
+                match &mut inbox.taker {
+                    Some(kept) => kept.clone_from(waker),
+                    None => inbox.taker = Some(waker.clone()),
+                }
                 Poll::Pending
             }
         });
-        next.unwrap_or(Poll::Ready(Taken::Ended))
+        next.unwrap_or(Poll::Ready(Taken::Cut))
     }
 
     /// Notes who waits for the credit of a stream.
     pub(crate) fn wait_for_credit(&self, stream: StreamId, waker: &Waker) {
-        self.with(stream, |inbox| keep(&mut inbox.sender, waker));
+        self.with(stream, |inbox| inbox.add_sender(waker));
     }
 
     /// Notes who waits for what all streams share.
     pub(crate) fn wait_for_room(&self, stream: StreamId, waker: &Waker) {
         let is_new = self.with(stream, |inbox| {
-            keep(&mut inbox.sender, waker);
-            !std::mem::replace(&mut inbox.waits_for_room, true)
+            inbox.add_sender(waker) && !std::mem::replace(&mut inbox.waits_for_room, true)
         });
         if is_new == Some(true) {
             self.senders.borrow_mut().push(stream);
         }
     }
 
-    /// There is credit for a stream.
-    pub(crate) fn credited(&self, shard: &Shard, stream: StreamId) {
-        let waker = self.with(stream, |inbox| inbox.sender.take());
-        waker.flatten().iter().for_each(|waker| shard.wake_task(waker));
+    /// There is credit for a stream, or there never will be: wakes everybody who waits to send.
+    pub(crate) fn wake_senders_of(&self, shard: &Shard, stream: StreamId) {
+        let senders = self.with(stream, |inbox| std::mem::take(&mut inbox.senders));
+        if let Some(mut senders) = senders.filter(|senders| !senders.is_empty()) {
+            senders.drain(..).for_each(|waker| shard.wake_task(&waker));
+            self.with(stream, |inbox| keep_place(&mut inbox.senders, senders));
+        }
     }
 
     /// Whether somebody waits for what all streams share.
@@ -135,26 +167,23 @@ impl Inboxes {
 
     /// There is room for all streams, or there never will be.
     pub(crate) fn wake_senders(&self, shard: &Shard) {
-        let senders = std::mem::take(&mut *self.senders.borrow_mut());
-        for stream in senders {
-            let waker = self.with(stream, |inbox| {
-                inbox.waits_for_room = false;
-                inbox.sender.take()
-            });
-            waker.flatten().iter().for_each(|waker| shard.wake_task(waker));
+        let mut senders = std::mem::take(&mut *self.senders.borrow_mut());
+        for stream in senders.drain(..) {
+            self.with(stream, |inbox| inbox.waits_for_room = false);
+            self.wake_senders_of(shard, stream);
         }
+        keep_place(&mut self.senders.borrow_mut(), senders);
     }
 
-    /// The connection is closed: wakes everybody, to find that out.
-    pub(crate) fn wake_all(&self, shard: &Shard) {
+    /// Neither items nor credit come any more: wakes everybody, to find that out.
+    pub(crate) fn cut(&self, shard: &Shard) {
         self.wake_senders(shard);
         for inboxes in [&self.made, &self.served] {
             let wakers: Vec<_> = (inboxes.borrow_mut().iter_mut().flatten())
                 .flat_map(|inbox| {
-                    inbox.has_ended = true;
-                    [inbox.taker.take(), inbox.sender.take()]
+                    let taker = inbox.cut();
+                    inbox.senders.drain(..).chain(taker)
                 })
-                .flatten()
                 .collect();
             wakers.iter().for_each(|waker| shard.wake_task(waker));
         }
@@ -171,15 +200,34 @@ impl Inboxes {
     }
 }
 
+/// Gives a list back the place in memory that it had, where it has none meanwhile.
+fn keep_place<T>(list: &mut Vec<T>, emptied: Vec<T>) {
+    if list.capacity() == 0 {
+        *list = emptied;
+    }
+}
+
 impl Inbox {
     fn is_of(&self, call: CallId) -> bool {
         self.generation == call.generation()
     }
-}
 
-fn keep(place: &mut Option<Waker>, waker: &Waker) {
-    match place {
-        Some(kept) => kept.clone_from(waker),
-        None => *place = Some(waker.clone()),
+    /// No more items come. Whom to tell.
+    fn cut(&mut self) -> Option<Waker> {
+        if self.end == End::Open {
+            self.end = End::Cut;
+        }
+        self.taker.take()
+    }
+
+    /// Notes who waits to send. False where that is nobody.
+    fn add_sender(&mut self, waker: &Waker) -> bool {
+        if waker.will_wake(Waker::noop()) {
+            return false;
+        }
+        if !self.senders.iter().any(|kept| kept.will_wake(waker)) {
+            self.senders.push(waker.clone());
+        }
+        true
     }
 }

@@ -9,6 +9,10 @@
 //! `shard` holds it together, `server` starts it. `client`, `call` and `client_end` are its mirror
 //! image.
 
+// `#[message]` and `#[service]` name this crate so, in here too.
+extern crate self as ringcall;
+
+pub mod blocking;
 mod call;
 mod callers;
 mod client;
@@ -24,6 +28,7 @@ mod heartbeat;
 mod inbox;
 mod intercept;
 mod listener;
+pub mod operations;
 mod pack;
 mod receive;
 #[doc(hidden)]
@@ -68,7 +73,7 @@ pub use crate::{
     service::{Incoming, Request, Retained, Service},
     shard::ShardError,
     socket::SocketConfig,
-    streams::{Item, NoItems, Sink, Source, Stream, StreamCall},
+    streams::{Item, ItemSender, NoItems, Sink, Source, Stream, StreamCall},
 };
 
 /// What a service, its server and its clients need, for one `use`.

@@ -79,12 +79,12 @@ impl Packing {
         })
     }
 
-    /// Packs the frame that begins at `frame_start` and ends with `output`.
-    pub(crate) fn pack(self, output: &mut Vec<u8>, frame_start: usize) {
-        let is_long = output.len() - frame_start >= self.compress_from as usize;
+    /// Packs the last frame of `output`. It begins at `from`, or a frame before it does.
+    pub(crate) fn pack(self, output: &mut Vec<u8>, from: usize) {
+        let is_long = output.len() - from >= self.compress_from as usize;
         if let Some(algorithm) = self.compression.algorithm().filter(|_| is_long) {
             SCRATCH.with_borrow_mut(|scratch| {
-                compress_frame(output, frame_start, algorithm, scratch, |body, out| {
+                compress_frame(output, from, algorithm, scratch, |body, out| {
                     compress(self.compression, body, out)
                 });
                 if scratch.capacity() > SCRATCH_KEPT_MAX {
@@ -93,7 +93,7 @@ impl Packing {
             });
         }
         if self.has_sums {
-            sum_frame(output, frame_start, crc32c::crc32c);
+            sum_frame(output, from, crc32c::crc32c);
         }
     }
 }
@@ -120,7 +120,13 @@ fn compress(compression: Compression, body: &[u8], out: &mut Vec<u8>) -> bool {
 fn decompress(from: &Compressed<'_>, to: &mut [u8]) -> bool {
     let len = match from.algorithm {
         Algorithm::Lz4 => lz4_flex::block::decompress_into(from.bytes, to).ok(),
-        Algorithm::Zstd => zstd::bulk::decompress_to_buffer(from.bytes, to).ok(),
+        // A second frame is none of the body.
+        Algorithm::Zstd => match zstd::zstd_safe::find_frame_compressed_size(from.bytes) {
+            Ok(len) if len == from.bytes.len() => {
+                zstd::bulk::decompress_to_buffer(from.bytes, to).ok()
+            }
+            _ => None,
+        },
     };
     len == Some(to.len())
 }
@@ -129,10 +135,13 @@ impl Connection {
     /// The payload of a packed frame as it was before it was packed.
     #[cold]
     pub(crate) fn unpacked(&self, header: &Header, payload: Lease) -> Result<Lease, SessionError> {
-        self.session.borrow().check_packed(header)?;
+        let session = self.session.borrow();
+        session.check_packed(header)?;
+        let agreed = session.features();
+        drop(session);
         let mut payload = payload;
         if header.flags.contains(Flags::CHECKSUM) {
-            let len = check_sum(&payload, crc32c::crc32c)?.len();
+            let len = check_sum(header, &payload, crc32c::crc32c)?.len();
             payload = payload.cut(len);
         }
         if !header.flags.contains(Flags::COMPRESSED) {
@@ -141,16 +150,21 @@ impl Connection {
         let meta_bytes = header.meta_bytes();
         let (metadata, body) =
             payload.split_at_checked(meta_bytes).ok_or(SessionError::CompressedMalformed)?;
-        let body = compressed(body, self.shard.config.limits.frame_len_max)?;
+        let body = compressed(header, body, agreed, self.shard.config.limits.frame_len_max)?;
         let body_len = body.body_len as usize;
         let len = meta_bytes + body_len;
-        let no_memory = |_| SessionError::NoMemory { frame_len: len as u64 };
-        let mut buffer = self.shard.owned.try_take(len.max(1)).map_err(no_memory)?;
+        let no_memory = SessionError::NoMemory { frame_len: len as u64 };
+        // What travels is short, so that nothing else bounds how many bodies are held at once.
+        if !self.shard.has_memory_for(len as u64) {
+            return Err(no_memory);
+        }
+        let Ok(mut buffer) = self.shard.owned.try_take(len.max(1)) else { return Err(no_memory) };
         buffer[..meta_bytes].copy_from_slice(metadata);
         if !decompress(&body, &mut buffer[meta_bytes..len]) {
             return Err(SessionError::CompressedMalformed);
         }
         self.shard.counters.frames_decompressed.add(1);
+        self.shard.counters.bytes_copied.add(len as u64);
         Ok(Lease::new(&Chunk::of_copy(buffer.share(), len), 0..len))
     }
 }

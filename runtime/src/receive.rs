@@ -271,7 +271,7 @@ impl Connection {
     ) -> Result<Step<Assembly>, SessionError> {
         let mut receive = self.receive.borrow_mut();
         let step = receive.decoder.next(input, at, |header| {
-            if !self.admits(header) {
+            if !self.admits(header)? {
                 return Ok(None);
             }
             let frame_len = header.frame_len();
@@ -436,6 +436,9 @@ impl Connection {
             let next = self.receive.borrow_mut().backlog.pop_front();
             let Some((chunk, at)) = next else { break };
             self.read(chunk, at);
+        }
+        if self.state() == State::PeerFinished && !self.receive.borrow().has_backlog() {
+            self.nothing_comes();
         }
         self.rearm();
     }

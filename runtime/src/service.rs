@@ -195,14 +195,13 @@ impl Incoming {
             // Called so by a peer that does not want to know.
             return self.done();
         }
-        if context.is_answered() || !connection.is_alive() {
-            shard.counters.replies_dropped.add(1);
+        if !self.ends_as(Outcome::Replied) {
             return;
         }
-        context.outcome.set(Outcome::Replied);
         let metadata = context.reply_metadata.take();
         let metadata = metadata.as_ref().map_or(&[][..], |metadata| metadata.as_bytes());
         let mut session = connection.session.borrow_mut();
+        session.set_now(shard.now_us());
         let len = prepare_output(session.output(), shard);
         let scratch = &mut shard.scratch.borrow_mut();
         let outcome = session.reply(scratch, context.call, metadata, reply);
@@ -221,16 +220,31 @@ impl Incoming {
         shard.mark_dirty(connection);
     }
 
+    /// Notes how the call has ended. False where it had before, or where nobody is there to be
+    /// told: that is counted, once.
+    #[inline]
+    fn ends_as(&self, outcome: Outcome) -> bool {
+        let context = &self.context;
+        let is_first = !context.is_answered();
+        if is_first {
+            context.outcome.set(outcome);
+        }
+        let is_told = is_first && context.connection.is_alive();
+        if !is_told {
+            context.connection.shard.counters.replies_dropped.add(1);
+        }
+        is_told
+    }
+
     /// Ends the call otherwise than with a reply; false says that it does not run any more.
     fn end(&self, outcome: Outcome, end: impl FnOnce(&Connection, &Context) -> bool) {
         let context = &self.context;
         let connection = &context.connection;
         let shard = &connection.shard;
-        if context.is_answered() || !connection.is_alive() {
-            shard.counters.replies_dropped.add(1);
+        if !self.ends_as(outcome) {
             return;
         }
-        context.outcome.set(outcome);
+        connection.session.borrow_mut().set_now(shard.now_us());
         if !end(connection, context) {
             shard.counters.replies_dropped.add(1);
         }
@@ -278,7 +292,8 @@ impl Drop for Incoming {
         self.context.connection.shard.handler_ends();
         if self.context.tag.is_stream() {
             let stream = StreamId { call: self.context.call, is_made_here: false };
-            self.context.connection.inboxes.end(stream);
+            let connection = &self.context.connection;
+            connection.inboxes.end(&connection.shard, stream);
         }
         if !self.context.is_answered() {
             self.end_unanswered();

@@ -23,7 +23,7 @@ use ringcall_codec::{Scratch, ShardPlace};
 
 use crate::{
     config::{SPARE_SEND_BUFFERS_MAX, SPARE_SEND_BYTES_MAX, ShardConfig},
-    connection::Connection,
+    connection::{Connection, State},
     counters::Counters,
     driver,
     executor::{self, Knocker},
@@ -478,6 +478,9 @@ impl Shard {
         listener::close_all(self);
         let connections = self.connections.borrow().values();
         for connection in connections {
+            if connection.state() == State::Open {
+                connection.flush();
+            }
             connection.finish("the shard has stopped");
         }
         self.dirty.take();

@@ -60,7 +60,7 @@ pub enum NoItems {}
 #[must_use = "nothing is sent before the call is awaited"]
 pub struct StreamCall<'a, Q, I, O, R, E = Status> {
     opening: InFlight<'a, Q>,
-    stream: PhantomData<fn(I) -> (O, R, E)>,
+    stream: Types<I, O, R, E>,
 }
 
 /// A call in flight with which items travel: `I` to the server, `O` from it, and a reply `R`.
@@ -73,8 +73,20 @@ pub struct Stream<I, O, R, E = Status> {
     is_over: bool,
     /// Where the client has an interceptor: who is told of the outcome.
     watch: Option<Box<Watch>>,
-    stream: PhantomData<fn(I) -> (O, R, E)>,
+    stream: Types<I, O, R, E>,
 }
+
+/// Sends the items of a [`Stream`] beside it: from another task, or while the next is awaited.
+///
+/// It does not keep the call alive; when that has ended, sending fails.
+pub struct ItemSender<I, E = Status> {
+    connection: Rc<Connection>,
+    stream: StreamId,
+    items: PhantomData<fn(I) -> E>,
+}
+
+/// Sends `I`, gives `O`, ends with `R` or `E`.
+type Types<I, O, R, E> = PhantomData<fn(I) -> (O, R, E)>;
 
 impl<'a, T> Sink<'a, T> {
     #[inline]
@@ -96,6 +108,19 @@ impl<T: Message> Sink<'_, T> {
         poll_fn(|cx| poll_send(self.connection, self.stream, item, cx.waker()))
     }
 
+    /// Sends an item that is laid out as `T` is, and may borrow for another time: `Row<'_>` of what
+    /// lies here, where the sink is of `Row<'_>` of what lies elsewhere. As [`send`](Self::send),
+    /// and the compiler compares the layouts.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_like<M: Message>(&self, item: &M) -> impl Future<Output = Result<(), Status>> {
+        const { assert!(M::LAYOUT == T::LAYOUT, "the item is not laid out as the stream's are") };
+        poll_fn(|cx| poll_send(self.connection, self.stream, item, cx.waker()))
+    }
+
     /// Sends an item if that can be done at once; false where it cannot.
     ///
     /// # Errors
@@ -103,10 +128,7 @@ impl<T: Message> Sink<'_, T> {
     /// As [`send`](Self::send).
     #[inline]
     pub fn try_send(&self, item: &T) -> Result<bool, Status> {
-        match poll_send(self.connection, self.stream, item, Waker::noop()) {
-            Poll::Ready(sent) => sent.map(|()| true),
-            Poll::Pending => Ok(false),
-        }
+        try_send(self.connection, self.stream, item)
     }
 }
 
@@ -120,7 +142,8 @@ impl<T: Message> Source<T> {
     ///
     /// # Errors
     ///
-    /// Where an item is no valid `T`. A handler whose caller is gone is dropped while it waits.
+    /// Where an item is no valid `T`, or none comes any more and the last had not come: the caller
+    /// gave up or is gone. Most handlers never see the latter: they are dropped while they wait.
     pub async fn next(&mut self) -> Result<Option<Item<T>>, Status> {
         let taken = poll_fn(|cx| self.connection.inboxes.poll_next(self.stream, cx.waker()));
         match taken.await {
@@ -129,6 +152,7 @@ impl<T: Message> Source<T> {
                 Item::new(item).map(Some)
             }
             Taken::Ended => Ok(None),
+            Taken::Cut => Err(Status::new(Code::Unavailable, "the caller sends no more")),
         }
     }
 }
@@ -174,11 +198,67 @@ impl<I: Message, O, R, E: From<Status>> Stream<I, O, R, E> {
         })
     }
 
+    /// Sends an item that is laid out as `I` is, and may borrow for another time. As
+    /// [`send`](Self::send), and the compiler compares the layouts.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_like<M: Message>(&self, item: &M) -> impl Future<Output = Result<(), E>> {
+        const { assert!(M::LAYOUT == I::LAYOUT, "the item is not laid out as the stream's are") };
+        poll_fn(|cx| {
+            poll_send(self.client.connection(), self.id(), item, cx.waker()).map_err(E::from)
+        })
+    }
+
+    /// Sends an item if that can be done at once; false where it cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn try_send(&self, item: &I) -> Result<bool, E> {
+        Ok(try_send(self.client.connection(), self.id(), item)?)
+    }
+
     /// Says that no more items come. Dropping the stream without gives the call up.
     pub fn end(&self) {
-        let connection = self.client.connection();
-        connection.session.borrow_mut().end_items(self.id());
-        connection.shard.mark_dirty(connection);
+        end_items(self.client.connection(), self.id());
+    }
+
+    /// What sends items beside this stream: two ends that both send before they take can otherwise
+    /// wait for each other.
+    pub fn sender(&self) -> ItemSender<I, E> {
+        let connection = Rc::clone(self.client.connection());
+        ItemSender { connection, stream: self.id(), items: PhantomData }
+    }
+}
+
+impl<I: Message, E: From<Status>> ItemSender<I, E> {
+    /// As [`Stream::send`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn send(&self, item: &I) -> impl Future<Output = Result<(), E>> {
+        poll_fn(|cx| poll_send(&self.connection, self.stream, item, cx.waker()).map_err(E::from))
+    }
+
+    /// As [`Stream::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn try_send(&self, item: &I) -> Result<bool, E> {
+        Ok(try_send(&self.connection, self.stream, item)?)
+    }
+
+    /// As [`Stream::end`]. Dropping this does not say so.
+    pub fn end(&self) {
+        end_items(&self.connection, self.stream);
     }
 }
 
@@ -201,7 +281,7 @@ impl<I, O: Message, R, E: From<Status>> Stream<I, O, R, E> {
                 connection.item_taken(self.id(), frame_len);
                 return Poll::Ready(Item::new(item).map(Some).map_err(E::from));
             }
-            Poll::Ready(Taken::Ended) | Poll::Pending => {}
+            Poll::Ready(Taken::Ended | Taken::Cut) | Poll::Pending => {}
         }
         if self.is_over {
             return Poll::Ready(Ok(None));
@@ -235,8 +315,7 @@ impl<I, O, R: Message, E: From<Status>> Stream<I, O, R, E> {
 
     fn poll_finish(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Response<R>, E>> {
         let connection = self.client.connection();
-        connection.session.borrow_mut().end_items(self.id());
-        connection.shard.mark_dirty(connection);
+        end_items(connection, self.id());
         while let Poll::Ready(Taken::Item(_, frame_len)) =
             connection.inboxes.poll_next(self.id(), cx.waker())
         {
@@ -263,7 +342,7 @@ impl<I, O, R, E> Stream<I, O, R, E> {
 impl<I, O, R, E> Drop for Stream<I, O, R, E> {
     fn drop(&mut self) {
         let connection = self.client.connection();
-        connection.inboxes.end(self.id());
+        connection.inboxes.end(&connection.shard, self.id());
         if !self.is_over {
             connection.abandon(self.call);
         }
@@ -350,6 +429,10 @@ fn poll_send<T: Message>(
             shard.mark_dirty(connection);
             Poll::Ready(Ok(()))
         }
+        Err(ItemError::NoCredit | ItemError::NoSharedCredit) if !connection.is_granted_credit() => {
+            let text = "item not sent: the caller takes no more";
+            Poll::Ready(Err(Status::new(Code::Unavailable, text)))
+        }
         Err(ItemError::NoCredit) => {
             connection.inboxes.wait_for_credit(stream, waker);
             Poll::Pending
@@ -360,6 +443,22 @@ fn poll_send<T: Message>(
         }
         Err(error) => Poll::Ready(Err(failed(error))),
     }
+}
+
+fn try_send<T: Message>(
+    connection: &Rc<Connection>,
+    stream: StreamId,
+    item: &T,
+) -> Result<bool, Status> {
+    match poll_send(connection, stream, item, Waker::noop()) {
+        Poll::Ready(sent) => sent.map(|()| true),
+        Poll::Pending => Ok(false),
+    }
+}
+
+fn end_items(connection: &Rc<Connection>, stream: StreamId) {
+    connection.session.borrow_mut().end_items(stream);
+    connection.shard.mark_dirty(connection);
 }
 
 #[cold]

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use ringcall::{Call, ShardConfig, prelude::*};
+use ringcall::{Call, Key, Metadata, ShardConfig, prelude::*};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::server::one_shard;
 
@@ -41,6 +41,16 @@ pub trait Echo {
         cx: &Context,
         request: Request<'a, Blob<'a>>,
     ) -> Result<Blob<'a>, Status>;
+
+    /// Counts the entries beside the request.
+    async fn count<'a>(
+        &self,
+        cx: &Context,
+        request: Request<'a, Blob<'a>>,
+    ) -> Result<Blob<'a>, Status>;
+
+    #[rpc(oneway)]
+    async fn note(&self, cx: &Context, request: Request<'_, Blob<'_>>);
 }
 
 struct Mirror;
@@ -52,6 +62,19 @@ impl Echo for Mirror {
         request: Request<'a, Blob<'a>>,
     ) -> Result<Blob<'a>, Status> {
         Ok(Blob { id: request.id.into(), bytes: &request.get().bytes })
+    }
+
+    async fn count<'a>(
+        &self,
+        cx: &Context,
+        _: Request<'a, Blob<'a>>,
+    ) -> Result<Blob<'a>, Status> {
+        assert_eq!(cx.metadata().get_named("basket"), Some(&b"7"[..]));
+        Ok(Blob { id: cx.metadata().iter().count() as u64, bytes: b"" })
+    }
+
+    async fn note(&self, _: &Context, request: Request<'_, Blob<'_>>) {
+        assert_eq!(request.id, 1);
     }
 }
 
@@ -93,6 +116,8 @@ async fn call_self(address: Arc<OnceLock<SocketAddr>>, done: Sender<Result<(), S
     };
     let echo = EchoClient::connect(address).await.unwrap();
     let (bytes, large) = ([7; 64], [7; 5000]);
+    let mut metadata = Metadata::new();
+    metadata.insert(Key::TENANT, "acme").unwrap().insert_named("basket", "7").unwrap();
     let request = Blob { id: 1, bytes: &bytes };
     let one_call = async || {
         let reply = echo.echo(&request).await.unwrap();
@@ -104,6 +129,26 @@ async fn call_self(address: Arc<OnceLock<SocketAddr>>, done: Sender<Result<(), S
             let request = Blob { id: 1, bytes: &large };
             let reply = echo.echo(&request).await.unwrap();
             assert_eq!(*reply.bytes, large);
+        })
+        .await?;
+        measure("calls with a deadline", one_call, async || {
+            let reply = echo.echo(&request).timeout(Duration::from_secs(3600)).await.unwrap();
+            assert_eq!(*reply.bytes, bytes);
+        })
+        .await?;
+        measure("calls with metadata", one_call, async || {
+            let reply = echo.echo(&request).metadata(&metadata).await.unwrap();
+            assert_eq!(*reply.bytes, bytes);
+            assert!(reply.metadata().is_empty());
+        })
+        .await?;
+        measure("calls whose metadata is read", one_call, async || {
+            let reply = echo.count(&request).metadata(&metadata).await.unwrap();
+            assert_eq!(reply.id, 2);
+        })
+        .await?;
+        measure("one-way calls", one_call, async || {
+            echo.note(&request).await.unwrap();
         })
         .await?;
         measure("calls at once", one_call, async || {

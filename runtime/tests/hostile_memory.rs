@@ -41,7 +41,8 @@ fn resident() -> usize {
 /// A server whose receive buffers have all been used, so that they are resident.
 fn warm_host(socket: SocketConfig) -> Host {
     const BUFFERS: u16 = 64;
-    let config = ShardConfig::new().receive_buffers(BUFFERS, 16 * 1024);
+    // What is refused for want of memory is another matter.
+    let config = ShardConfig::new().receive_buffers(BUFFERS, 16 * 1024).memory_max(8 << 30);
     let host = Host::of(serve_on(config, socket));
     let mut peer = Peer::open(host.address());
     for number in 0..2 * u32::from(BUFFERS) {

@@ -13,8 +13,9 @@ use support::{
     echo::{Blob, EchoClient, nested},
     host::Host,
     raw::{
-        Frame, GOAWAY, HELLO, Peer, REQUEST, RESPONSE, Random, archive, call, goaway, hello,
-        hello_of, reply, request, status,
+        CALLEE, CANCEL, CREDIT, DETAILS, END, Frame, GOAWAY, HELLO, ITEM, NOT_EXECUTED, NOTICE,
+        ONEWAY, PACKED, PING, PONG, Peer, REQUEST, RESPONSE, Random, STREAM, archive, call, goaway,
+        hello, hello_of, plain, reply, request, status,
     },
     wait::{until, watched},
 };
@@ -68,9 +69,7 @@ fn a_range_that_holds_the_version_is_served() {
 fn kinds_that_are_not_known_end_the_connection() {
     watched(|| {
         let host = Host::start();
-        // 4 to 9 are assigned to what comes later.
-        let known = [HELLO, REQUEST, RESPONSE, GOAWAY];
-        for kind in (0..=u8::MAX).filter(|kind| !known.contains(kind)) {
+        for kind in (0..=u8::MAX).filter(|kind| !(HELLO..=NOTICE).contains(kind)) {
             let frame = Frame { kind, ..request(call(0, 1), EchoClient::ECHO, b"") };
             let text = format!("frame of unknown kind {kind}");
             host.refuses(&frame.bytes(), INVALID, &text);
@@ -82,13 +81,34 @@ fn kinds_that_are_not_known_end_the_connection() {
 }
 
 /// A frame of each kind that is right but for what a test makes wrong.
-fn each_kind() -> [(&'static str, Frame); 4] {
+fn each_kind() -> [(&'static str, Frame); 11] {
+    let of_call = |kind| Frame { call: call(0, 1), ..plain(kind, 0) };
     [
         ("HELLO", hello()),
         ("REQUEST", request(call(0, 1), EchoClient::ECHO, b"")),
         ("RESPONSE", status(call(0, 1), Code::Internal, "")),
+        ("ONEWAY", Frame { code: EchoClient::ECHO, ..plain(ONEWAY, 1) }),
+        ("ITEM", of_call(ITEM)),
+        ("CREDIT", Frame { aux: 1, ..of_call(CREDIT) }),
+        ("CANCEL", of_call(CANCEL)),
+        ("PING", plain(PING, 1)),
+        ("PONG", plain(PONG, 1)),
         ("GOAWAY", goaway(Code::Internal, "")),
+        ("NOTICE", Frame { code: Code::Internal as u32, ..plain(NOTICE, 1) }),
     ]
+}
+
+/// The flags that a kind of frame may have.
+fn flags_of(kind: u8) -> u8 {
+    match kind {
+        REQUEST => STREAM | PACKED,
+        RESPONSE => NOT_EXECUTED | DETAILS | PACKED,
+        ONEWAY => PACKED,
+        ITEM => END | CALLEE | PACKED,
+        CREDIT => CALLEE,
+        GOAWAY => END,
+        _ => 0,
+    }
 }
 
 #[test]
@@ -97,7 +117,7 @@ fn flags_that_are_reserved_end_the_connection() {
         let host = Host::start();
         for (name, frame) in each_kind() {
             for flags in (0..8).map(|bit| 1 << bit) {
-                if frame.kind == RESPONSE && flags == 2 {
+                if flags_of(frame.kind) & flags != 0 {
                     continue;
                 }
                 let frame = Frame { flags, ..frame.clone() };
@@ -122,26 +142,27 @@ fn fields_that_are_reserved_end_the_connection() {
             host.refuses(&frame.bytes(), INVALID, &text);
         };
         for (_, right) in each_kind() {
-            for bit in [0, 7, 8, 15] {
-                let mut frame = right.clone();
-                frame.meta_len = 1 << bit;
-                refuses(&frame, "meta_len");
-            }
+            let kind = right.kind;
             for bit in [0, 7, 8, 31] {
-                let mut frame = right.clone();
-                frame.check = 1 << bit;
-                refuses(&frame, "check");
-                if right.kind == RESPONSE {
-                    continue;
+                refuses(&Frame { check: 1 << bit, ..right.clone() }, "check");
+                if ![REQUEST, RESPONSE, ONEWAY].contains(&kind) {
+                    refuses(&Frame { time_us: 1 << bit, ..right.clone() }, "time_us");
                 }
-                let mut frame = right.clone();
-                frame.time_us = 1 << bit;
-                refuses(&frame, "time_us");
-                let mut frame = right.clone();
-                frame.aux = 1 << bit;
-                refuses(&frame, "aux");
+                if ![RESPONSE, ITEM, CREDIT].contains(&kind) {
+                    refuses(&Frame { aux: 1 << bit, ..right.clone() }, "aux");
+                }
+                if [ITEM, CREDIT, CANCEL, PING, PONG].contains(&kind) {
+                    refuses(&Frame { code: 1 << bit, ..right.clone() }, "code");
+                }
+            }
+            if ![REQUEST, RESPONSE, ONEWAY].contains(&kind) {
+                for bit in [0, 7, 8, 15] {
+                    refuses(&Frame { meta_len: 1 << bit, ..right.clone() }, "meta_len");
+                }
             }
         }
+        // Credit of nothing is none.
+        refuses(&plain(CREDIT, call(0, 1)), "aux");
         for bit in [0, 31, 32, 63] {
             let mut frame = goaway(Code::Internal, "");
             frame.call = 1 << bit;
@@ -154,11 +175,24 @@ fn fields_that_are_reserved_end_the_connection() {
 fn a_status_is_not_longer_than_one_may_be() {
     watched(|| {
         let host = Host::start();
-        for (name, mut frame) in each_kind().into_iter().skip(2) {
-            frame.body = vec![b'x'; 1025];
-            let text = format!("status of 1025 bytes in a {name} frame, the limit is 1024");
-            host.refuses(&frame.bytes(), INVALID, &text);
-        }
+        let refuses = |name: &str, frame: Frame, longest: usize| {
+            let body = vec![b'x'; longest + 1];
+            let len = body.len();
+            let text = format!("status of {len} bytes in a {name} frame, the limit is {longest}");
+            host.refuses(&Frame { body, ..frame }.bytes(), INVALID, &text);
+        };
+        refuses("GOAWAY", goaway(Code::Internal, ""), 1024);
+        refuses("NOTICE", Frame { code: Code::Internal as u32, ..plain(NOTICE, 1) }, 1024);
+        let failed = status(call(0, 1), Code::Internal, "");
+        refuses("RESPONSE", Frame { flags: DETAILS, ..failed.clone() }, 5136);
+        // Without details it may have no more than others.
+        let mut peer = Peer::open(host.address());
+        peer.send(&Frame { body: vec![b'x'; 1025], ..failed });
+        let told = peer.frame();
+        assert_eq!((told.kind, told.code), (GOAWAY, INVALID as u32));
+        let text = String::from_utf8(told.body).unwrap();
+        assert!(text.starts_with("status of 1025 bytes in a RESPONSE frame"), "{text}");
+        peer.expect_end();
     });
 }
 
@@ -223,11 +257,10 @@ fn a_call_id_is_not_used_while_its_call_runs() {
             let again = request(second, EchoClient::ECHO, &body);
             let both = [held.bytes(), again.bytes()].concat();
             host.refuses(&both, INVALID, text);
-            // The call that ran is given up with its connection: its reply goes nowhere.
+            // The call that ran is given up with its connection, and its handler dropped.
             let since = || host.counters().since(&before);
-            assert_eq!((since().calls_spawned, since().replies_dropped), (1, 0));
-            host.release();
-            until("the reply is dropped", || since().replies_dropped == 1);
+            assert_eq!((since().calls_spawned, since().calls_cut), (1, 1));
+            until("its handler is dropped", || since().handlers_stopped == 1);
         }
     });
 }
@@ -269,11 +302,11 @@ fn a_slot_beyond_the_limit_ends_the_connection() {
 }
 
 #[test]
-fn a_server_takes_no_response() {
+fn a_server_takes_no_response_to_a_call_that_it_did_not_make() {
     watched(|| {
         let host = Host::start();
-        let text = "unexpected RESPONSE frame: this end serves calls and makes none";
-        let refused = Frame { flags: 2, ..status(call(0, 1), Code::Internal, "no") };
+        let text = "response to call 0.1, which is not in flight";
+        let refused = Frame { flags: NOT_EXECUTED, ..status(call(0, 1), Code::Internal, "no") };
         for frame in [reply(call(0, 1), b""), refused] {
             host.refuses(&frame.bytes(), INVALID, text);
         }
@@ -287,7 +320,7 @@ fn a_connection_has_one_hello_and_begins_with_it() {
         let text = "unexpected HELLO frame: a connection has one HELLO";
         host.refuses(&hello().bytes(), INVALID, text);
         for (name, frame) in each_kind() {
-            if [REQUEST, RESPONSE].contains(&frame.kind) {
+            if ![HELLO, GOAWAY].contains(&frame.kind) {
                 let text = format!("unexpected {name} frame: a connection begins with HELLO");
                 host.refuses_first(&frame.bytes(), INVALID, &text);
             }
@@ -304,13 +337,13 @@ fn a_hello_whose_lengths_lie_is_malformed() {
             host.refuses_first(bytes, INVALID, &text);
         };
         // By the header alone: too short to be one, and longer than any.
-        for declared in [0, 1, 23, 24 + 24 * 2048 + 1, 1 << 20, u32::MAX] {
+        for declared in [0, 1, 31, 32 + 24 * 2048 + 1, 1 << 20, u32::MAX] {
             refuses(&hello().declaring(declared), declared);
         }
         // By the body: methods that are not there, and bytes that are no method.
         let offers = |count: u32, listed: &[u32]| {
             let mut frame = hello();
-            frame.body[20..24].copy_from_slice(&count.to_le_bytes());
+            frame.body[28..32].copy_from_slice(&count.to_le_bytes());
             for id in listed {
                 frame.body.extend(u64::from(*id).to_le_bytes());
                 frame.body.extend([0; 16]);
@@ -324,13 +357,13 @@ fn a_hello_whose_lengths_lie_is_malformed() {
         offers(2, &[1]);
         let mut odd = hello();
         odd.body.push(0);
-        refuses(&odd.bytes(), 25);
+        refuses(&odd.bytes(), 33);
         // Bytes of a method that are reserved.
         let mut reserved = hello();
-        reserved.body[20] = 1;
+        reserved.body[28] = 1;
         reserved.body.extend(u64::MAX.to_le_bytes());
         reserved.body.extend([0; 16]);
-        refuses(&reserved.bytes(), 48);
+        refuses(&reserved.bytes(), 56);
     });
 }
 
@@ -349,9 +382,17 @@ fn a_hello_whose_fields_lie_is_refused() {
             let text = format!("HELLO limit `{field}` is out of range");
             host.refuses_first(&frame.bytes(), INVALID, &text);
         }
+        for (at, field) in [(16, "stream_window"), (20, "connection_window")] {
+            for window in [0, 4095, (1 << 30) + 1, u32::MAX] {
+                let mut frame = hello();
+                frame.body[at..at + 4].copy_from_slice(&window.to_le_bytes());
+                let text = format!("HELLO limit `{field}` is out of range");
+                host.refuses_first(&frame.bytes(), INVALID, &text);
+            }
+        }
         for (ids, at) in [([1, 1], 1), ([5, 3], 3), ([u32::MAX, 0], 0)] {
             let mut frame = hello();
-            frame.body[20] = 2;
+            frame.body[28] = 2;
             for id in ids {
                 frame.body.extend(u64::from(id).to_le_bytes());
                 frame.body.extend([0; 16]);
@@ -362,7 +403,7 @@ fn a_hello_whose_fields_lie_is_refused() {
         // The longest that there may be, and features that nobody knows, are fine.
         let mut longest = hello();
         longest.body[..8].fill(0xff);
-        longest.body[20..24].copy_from_slice(&2048_u32.to_le_bytes());
+        longest.body[28..32].copy_from_slice(&2048_u32.to_le_bytes());
         for id in 0..2048_u64 {
             longest.body.extend(id.to_le_bytes());
             longest.body.extend([0xee; 16]);
@@ -445,8 +486,8 @@ fn garbage_behind_calls_ends_the_connection_after_their_replies() {
 fn a_peer_that_finished_sending_is_still_told_why() {
     watched(|| {
         let host = Host::start();
-        let text = "frame of unknown kind 9";
-        let wrong = Frame { kind: 9, ..Frame::default() };
+        let text = "frame of unknown kind 12";
+        let wrong = Frame { kind: 12, ..Frame::default() };
         for is_open in [true, false] {
             // The end of the stream comes with the bytes before it, or soon after.
             for _ in 0..20 {
@@ -466,13 +507,13 @@ fn a_peer_that_finished_sending_is_still_told_why() {
 fn a_peer_that_is_still_sending_is_told_why_and_not_reset() {
     watched(|| {
         let host = Host::start();
-        let wrong = Frame { kind: 9, ..Frame::default() };
+        let wrong = Frame { kind: 12, ..Frame::default() };
         let stream = [hello().bytes(), wrong.bytes(), vec![7; 900 * 1024]].concat();
         for _ in 0..20 {
             let mut peer = Peer::connect(host.address());
             peer.send_bytes(&stream);
             peer.expect_hello();
-            peer.expect_goaway(INVALID, "frame of unknown kind 9");
+            peer.expect_goaway(INVALID, "frame of unknown kind 12");
         }
         host.is_unharmed();
     });

@@ -15,8 +15,8 @@ use ringcall::{Client, ClientConfig, Code, ConnectError, MethodInfo, Response, S
 use support::{
     echo::{Blob, Digest, EchoClient, Nest, digest_of, nested},
     raw::{
-        Frame, Peer, Random, archive, call, goaway, hello, hello_of, hello_with, reply, request,
-        status,
+        CANCEL, DETAILS, Frame, ONEWAY, Peer, Random, archive, call, goaway, hello, hello_of,
+        hello_with, plain, reply, request, status,
     },
     wait::{all, until_async, watched},
 };
@@ -164,6 +164,7 @@ fn a_response_to_a_call_that_was_given_up_frees_its_slot() {
             assert_eq!(peer.frame().call, call(0, 1));
             assert_eq!(peer.frame().call, call(1, 1));
             peer.send(&digest_reply(call(1, 1)));
+            assert_eq!(peer.frame(), plain(CANCEL, call(0, 1)));
             let third = peer.frame();
             assert_eq!(third.call, call(1, 2));
             peer.send(&digest_reply(call(0, 1)));
@@ -195,11 +196,11 @@ fn a_response_to_a_call_that_was_given_up_frees_its_slot() {
 #[test]
 fn frames_that_are_none_fail_every_call() {
     watched(|| {
-        for kind in [0, 4, 5, 6, 7, 8, 9, 11, 255] {
+        for kind in [0, 12, 13, 255] {
             let frame = Frame { kind, ..digest_reply(call(0, 1)) };
             breaks(frame.bytes(), &format!("frame of unknown kind {kind}"));
         }
-        for flags in [0x01, 0x04, 0x80] {
+        for flags in [0x01, 0x20, 0x80] {
             let frame = Frame { flags, ..digest_reply(call(0, 1)) };
             let text =
                 format!("flags {flags:#04x} hold bits that are reserved in a RESPONSE frame");
@@ -207,19 +208,23 @@ fn frames_that_are_none_fail_every_call() {
         }
         let frame = Frame { check: 1, ..digest_reply(call(0, 1)) };
         breaks(frame.bytes(), "reserved field `check` is not zero");
-        let frame = Frame { meta_len: 1, ..digest_reply(call(0, 1)) };
+        let frame = Frame { meta_len: 1, ..goaway(Code::Internal, "") };
         breaks(frame.bytes(), "reserved field `meta_len` is not zero");
-        let long = status(call(0, 1), Code::Internal, &"x".repeat(1025));
-        let text = "status of 1025 bytes in a RESPONSE frame, the limit is 1024";
-        breaks(long.bytes(), text);
+        let long = status(call(0, 1), Code::Internal, &"x".repeat(5137));
+        let text = "status of 5137 bytes in a RESPONSE frame, the limit is 5136";
+        breaks(Frame { flags: DETAILS, ..long }.bytes(), text);
     });
 }
 
 #[test]
 fn a_client_serves_no_calls_and_hears_one_hello() {
     watched(|| {
-        let text = "unexpected REQUEST frame: this end makes calls and serves none";
-        breaks(request(call(0, 1), 1, b"").bytes(), text);
+        for (name, frame) in
+            [("REQUEST", request(call(0, 1), 1, b"")), ("ONEWAY", plain(ONEWAY, 1))]
+        {
+            let text = format!("unexpected {name} frame: this end makes calls and serves none");
+            breaks(frame.bytes(), &text);
+        }
         let text = "unexpected HELLO frame: a connection has one HELLO";
         breaks(hello_of(1 << 20, 1, (0, 1), &[]).bytes(), text);
     });
@@ -251,7 +256,7 @@ fn garbage_fails_every_call() {
     watched(|| {
         for seed in 1..=10 {
             let mut garbage = Random::new(seed).bytes(2000);
-            garbage[6] = garbage[6].max(11);
+            garbage[6] = garbage[6].max(12);
             let text = format!("frame of unknown kind {}", garbage[6]);
             breaks(garbage, &text);
         }
@@ -297,8 +302,8 @@ fn a_server_that_is_none_is_refused_by_its_first_bytes() {
         let text = "HELLO limit `shard_index` is out of range";
         refuses(&hello_of(1 << 20, 1, (1, 1), &[]).bytes(), invalid, text);
         let mut methods = hello_with(&[]);
-        methods.body[20] = 9;
-        let text = "HELLO body of 24 bytes is malformed";
+        methods.body[28] = 9;
+        let text = "HELLO body of 32 bytes is malformed";
         refuses(&methods.bytes(), invalid, text);
         let garbage = Random::new(5).bytes(500);
         let text = format!("frame of unknown kind {}", garbage[6]);

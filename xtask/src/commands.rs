@@ -2,6 +2,7 @@
 //!
 //! Each is a list of steps; what a command does is read off here.
 
+use crate::security;
 use crate::shell::{Outcome, cargo, script};
 use crate::unsafe_audit;
 
@@ -13,6 +14,7 @@ pub(crate) fn test(arguments: &[String]) -> Outcome {
 pub(crate) fn check(arguments: &[String]) -> Outcome {
     no_arguments(arguments)?;
     unsafe_audit::audit(&[])?;
+    security::check()?;
     cargo(["fmt", "--all", "--check"]).run()?;
     cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run()?;
     cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run()

@@ -8,8 +8,10 @@
 mod commands;
 mod flake;
 mod nightly;
+mod security;
 mod shell;
 mod sim;
+mod soak;
 mod source;
 mod unsafe_audit;
 
@@ -80,7 +82,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "check",
         arguments: "",
-        help: "audit unsafe, then formatting, clippy and docs with warnings denied",
+        help: "audit unsafe and SECURITY.md; formatting, clippy and docs without warnings",
         run: commands::check,
     },
     Command {
@@ -100,6 +102,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[SEEDS=10000]",
         help: "simulate clients, servers and faults; RINGCALL_SIM_FIRST is the first seed",
         run: sim::sim,
+    },
+    Command {
+        name: "soak",
+        arguments: "[CALLS=10000000]",
+        help: "make calls of every kind over sockets, and account for each (runtime/tests/ledger)",
+        run: soak::soak,
     },
     Command {
         name: "bench",

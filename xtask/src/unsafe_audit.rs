@@ -39,7 +39,7 @@ pub(crate) fn audit(arguments: &[String]) -> Outcome {
 }
 
 /// Finds the Rust files below a folder, leaving out what is built or hidden.
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Outcome {
+pub(crate) fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Outcome {
     for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, &error))? {
         let entry = entry.map_err(|error| unreadable(folder, &error))?;
         let path = entry.path();
@@ -56,7 +56,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Outcome {
     Ok(())
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> String {
     format!("cannot read {}: {error}", path.display())
 }
 

@@ -2,7 +2,8 @@
 
 use super::{
     SessionError,
-    calls::{NEVER, OpenState},
+    calls::OpenState,
+    extras::NEVER,
     serving::check_metadata,
     session::{Event, Session},
     status_from_wire,
@@ -112,9 +113,12 @@ impl Session {
     }
 
     /// Frees the slot of a call whose [`Reply`](Event::Reply) or [`Failed`](Event::Failed) was
-    /// taken by who made the call.
+    /// taken by who made the call. Of one that failed as its time was up, it is free when the
+    /// response has come too. Items that were not taken are gone.
     #[inline]
     pub fn release(&mut self, call: CallId) {
+        let ended = self.made.take_stream(call);
+        self.end_stream(ended);
         self.made.release(call);
     }
 
@@ -150,8 +154,9 @@ impl Session {
         }
         let call = header.call;
         self.life.used();
-        if let Some(stream) = self.made.take_stream(call) {
-            self.end_stream(Some(stream));
+        if let Some(stream) = self.made.stream_mut(call) {
+            // Its items that came can still be taken.
+            stream.close();
         }
         match self.made.answer(call) {
             Some(OpenState::Waiting) if header.code == 0 => Ok(Event::Reply(call)),

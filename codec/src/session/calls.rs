@@ -1,13 +1,15 @@
 //! Tables of the calls in flight, one entry a slot: looked up by index, bounded, and a stale id
 //! never finds a later call.
 //!
-//! Deadlines stand in the tables. Each table knows a time before which none of its deadlines
-//! falls; only when that is past are its entries looked at, and the time is found anew. So a
-//! deadline costs nothing while calls are answered in time, and needs no memory of its own.
+//! What only some calls have (a deadline, items) stands beside the table, in `extras.rs`, so that
+//! what every call looks at is eight bytes.
 
 use alloc::{boxed::Box, vec::Vec};
 
-use super::streams::Stream;
+use super::{
+    extras::{Extras, NEVER},
+    streams::Stream,
+};
 use crate::{header::CallId, status::Code};
 
 /// What both tables say of the streams among their calls.
@@ -16,27 +18,23 @@ pub(super) trait StreamState {
     fn stream(&self, call: CallId) -> Option<&Stream>;
 }
 
-/// The time of no deadline, and that of a table without any.
-pub(super) const NEVER: u64 = u64::MAX;
-
 /// The caller's side: hands out slots.
 #[derive(Debug)]
 pub(super) struct OpenCalls {
     slots: Vec<OpenSlot>,
     free: Vec<u32>,
     limit: u32,
-    /// No deadline falls before this time, in microseconds.
-    earliest_us: u64,
+    extras: Extras,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct OpenSlot {
     generation: u32,
     state: OpenState,
-    deadline_us: u64,
-    /// The items of a call that is a stream, while somebody waits for them.
-    stream: Option<Box<Stream>>,
+    has_extras: bool,
 }
+
+const _: () = assert!(size_of::<OpenSlot>() == 8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenState {
@@ -46,6 +44,9 @@ pub(super) enum OpenState {
     Waiting,
     /// The response came and its outcome was not taken yet.
     Answered,
+    /// Its time was up, which was not taken yet, and the response is still to come. The slot stays
+    /// taken until both, or who made the call would take another call's outcome.
+    Expired,
     /// The response will come and nobody waits for it. The slot stays taken until then, or the
     /// peer would see it used twice.
     Abandoned,
@@ -53,7 +54,7 @@ pub(super) enum OpenState {
 
 impl OpenCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), limit, earliest_us: NEVER }
+        Self { slots: Vec::new(), free: Vec::new(), limit, extras: Extras::default() }
     }
 
     /// Takes a slot; `None` where all are taken.
@@ -62,8 +63,8 @@ impl OpenCalls {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.limit as usize => {
-                let (state, deadline_us) = (OpenState::Free, NEVER);
-                self.slots.push(OpenSlot { generation: 0, state, deadline_us, stream: None });
+                let (state, has_extras) = (OpenState::Free, false);
+                self.slots.push(OpenSlot { generation: 0, state, has_extras });
                 self.slots.len() as u32 - 1
             }
             None => return None,
@@ -72,14 +73,16 @@ impl OpenCalls {
         // Zero is no generation, so that no call has the id zero.
         entry.generation = entry.generation.wrapping_add(1).max(1);
         entry.state = OpenState::Waiting;
-        entry.deadline_us = deadline_us;
-        self.earliest_us = self.earliest_us.min(deadline_us);
+        entry.has_extras = deadline_us != NEVER;
+        if entry.has_extras {
+            self.extras.begin(slot, deadline_us);
+        }
         Some(CallId::new(slot, entry.generation))
     }
 
     /// Notes that a call's response came, and says how the call was left until then; `None`
     /// where it is not in flight. The slot of an abandoned call is free at once, the slot of
-    /// another after [`release`](Self::release).
+    /// another after [`release`](Self::release), which may have been before.
     #[inline]
     pub(super) fn answer(&mut self, call: CallId) -> Option<OpenState> {
         let entry = self.slots.get_mut(call.slot() as usize)?;
@@ -88,7 +91,7 @@ impl OpenCalls {
         }
         let was = entry.state;
         match was {
-            OpenState::Waiting => entry.state = OpenState::Answered,
+            OpenState::Waiting | OpenState::Expired => entry.state = OpenState::Answered,
             OpenState::Abandoned => {
                 entry.state = OpenState::Free;
                 self.free.push(call.slot());
@@ -98,28 +101,44 @@ impl OpenCalls {
         Some(was)
     }
 
-    /// Frees the slot of a call that was answered. The slot of another stays taken: the peer
-    /// still runs it.
+    /// Frees the slot of a call whose outcome was taken, where it was answered. The slot of another
+    /// stays taken: the peer still runs it.
     #[inline]
     pub(super) fn release(&mut self, call: CallId) {
-        self.free_from(call, OpenState::Answered);
+        if !self.free_from(call, OpenState::Answered) {
+            self.release_expired(call);
+        }
+    }
+
+    #[cold]
+    fn release_expired(&mut self, call: CallId) {
+        if let Some(entry) = self.slots.get_mut(call.slot() as usize)
+            && entry.generation == call.generation()
+            && entry.state == OpenState::Expired
+        {
+            entry.state = OpenState::Abandoned;
+        }
     }
 
     /// Frees the slot of a call whose request was not sent.
     #[cold]
     pub(super) fn undo_open(&mut self, call: CallId) {
-        self.free_from(call, OpenState::Waiting);
+        let was_open = self.free_from(call, OpenState::Waiting);
+        debug_assert!(was_open, "it was opened just before");
     }
 
+    /// Frees the slot of a call where it is in this state. False where it is not.
     #[inline]
-    fn free_from(&mut self, call: CallId, state: OpenState) {
+    fn free_from(&mut self, call: CallId, state: OpenState) -> bool {
         if let Some(entry) = self.slots.get_mut(call.slot() as usize)
             && entry.generation == call.generation()
             && entry.state == state
         {
             entry.state = OpenState::Free;
             self.free.push(call.slot());
+            return true;
         }
+        false
     }
 
     /// Marks that nobody waits for the call any more, and says whether its response is still to
@@ -136,7 +155,7 @@ impl OpenCalls {
                 entry.state = OpenState::Abandoned;
                 true
             }
-            OpenState::Answered => {
+            OpenState::Answered | OpenState::Expired => {
                 self.release(call);
                 false
             }
@@ -144,54 +163,58 @@ impl OpenCalls {
         }
     }
 
-    /// Abandons every call whose deadline is past.
+    /// Ends every call whose deadline is past, for who made it.
     pub(super) fn expire(&mut self, now_us: u64, mut on_expired: impl FnMut(CallId)) {
-        if now_us < self.earliest_us {
-            return;
-        }
-        self.earliest_us = NEVER;
-        for (slot, entry) in self.slots.iter_mut().enumerate() {
-            if entry.state != OpenState::Waiting {
-                continue;
+        let slots = &mut self.slots;
+        self.extras.expire(now_us, |slot| match slots.get_mut(slot as usize) {
+            Some(entry) if entry.state == OpenState::Waiting && entry.has_extras => {
+                entry.state = OpenState::Expired;
+                on_expired(CallId::new(slot, entry.generation));
             }
-            if entry.deadline_us <= now_us {
-                entry.state = OpenState::Abandoned;
-                on_expired(CallId::new(slot as u32, entry.generation));
-            } else {
-                self.earliest_us = self.earliest_us.min(entry.deadline_us);
-            }
-        }
+            _ => {}
+        });
     }
 
     /// When to look for expired calls next, in microseconds.
+    #[inline]
     pub(super) fn earliest_us(&self) -> u64 {
-        self.earliest_us
+        self.extras.earliest_us()
     }
 
     /// Makes a call that was just opened a stream.
     pub(super) fn begin_stream(&mut self, call: CallId, stream: Box<Stream>) {
         if let Some(entry) = self.slots.get_mut(call.slot() as usize) {
-            entry.stream = Some(stream);
+            if !core::mem::replace(&mut entry.has_extras, true) {
+                self.extras.begin(call.slot(), NEVER);
+            }
+            self.extras.set_stream(call.slot(), stream);
         }
     }
 
     #[inline]
     pub(super) fn stream_mut(&mut self, call: CallId) -> Option<&mut Stream> {
-        let entry = self.slots.get_mut(call.slot() as usize)?;
-        if entry.generation == call.generation() { entry.stream.as_deref_mut() } else { None }
+        let has_extras = self.has_extras(call);
+        if has_extras { self.extras.stream_mut(call.slot()) } else { None }
     }
 
     /// Ends the stream of a call, if it is one.
     #[inline]
     pub(super) fn take_stream(&mut self, call: CallId) -> Option<Box<Stream>> {
-        let entry = self.slots.get_mut(call.slot() as usize)?;
-        if entry.generation == call.generation() { entry.stream.take() } else { None }
+        let has_extras = self.has_extras(call);
+        if has_extras { self.extras.take_stream(call.slot()) } else { None }
+    }
+
+    #[inline]
+    fn has_extras(&self, call: CallId) -> bool {
+        let entry = self.slots.get(call.slot() as usize);
+        entry.is_some_and(|entry| entry.has_extras && entry.generation == call.generation())
     }
 
     /// Whether the response of a call is still to come, and nobody waits for it.
     pub(super) fn is_abandoned(&self, call: CallId) -> bool {
         self.slots.get(call.slot() as usize).is_some_and(|entry| {
-            entry.generation == call.generation() && entry.state == OpenState::Abandoned
+            entry.generation == call.generation()
+                && matches!(entry.state, OpenState::Abandoned | OpenState::Expired)
         })
     }
 
@@ -218,32 +241,32 @@ pub(super) struct AcceptedCalls {
     slots: Vec<AcceptedSlot>,
     limit: u32,
     len: u32,
-    /// No deadline falls before this time, in microseconds.
-    earliest_us: u64,
+    extras: Extras,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct AcceptedSlot {
     /// The generation of the last call in this slot; zero before the first.
     generation: u32,
     state: AcceptedState,
-    deadline_us: u64,
-    /// The items of a call that is a stream, while it runs.
-    stream: Option<Box<Stream>>,
+    has_extras: bool,
 }
+
+const _: () = assert!(size_of::<AcceptedSlot>() == 8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AcceptedState {
     /// No call runs in the slot.
     Free,
     Running,
-    /// The call is to end with this code, as soon as its handler has stopped.
-    Stopping(Code),
+    /// The call is to end as soon as its handler has stopped: its caller gave up.
+    Cancelled,
+    /// The same: its deadline is past.
+    Expired,
 }
 
 impl AcceptedSlot {
-    const EMPTY: Self =
-        Self { generation: 0, state: AcceptedState::Free, deadline_us: NEVER, stream: None };
+    const EMPTY: Self = Self { generation: 0, state: AcceptedState::Free, has_extras: false };
 }
 
 /// Why a call is not accepted.
@@ -267,7 +290,7 @@ pub(super) enum Finished {
 
 impl AcceptedCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self { slots: Vec::new(), limit, len: 0, earliest_us: NEVER }
+        Self { slots: Vec::new(), limit, len: 0, extras: Extras::default() }
     }
 
     /// Enters a call.
@@ -281,7 +304,7 @@ impl AcceptedCalls {
         }
         let slot = call.slot() as usize;
         if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || AcceptedSlot::EMPTY);
+            self.slots.resize(slot + 1, AcceptedSlot::EMPTY);
         }
         let entry = &mut self.slots[slot];
         // A later generation is less than half the range ahead.
@@ -290,11 +313,11 @@ impl AcceptedCalls {
         if entry.state != AcceptedState::Free || (entry.generation != 0 && !is_later) {
             return Err(Refusal::Reused);
         }
-        let state = AcceptedState::Running;
-        entry.generation = call.generation();
-        entry.state = state;
-        entry.deadline_us = deadline_us;
-        self.earliest_us = self.earliest_us.min(deadline_us);
+        let (state, has_extras) = (AcceptedState::Running, deadline_us != NEVER);
+        *entry = AcceptedSlot { generation: call.generation(), state, has_extras };
+        if has_extras {
+            self.extras.begin(call.slot(), deadline_us);
+        }
         self.len += 1;
         Ok(())
     }
@@ -311,21 +334,22 @@ impl AcceptedCalls {
         let finished = match entry.state {
             AcceptedState::Free => return Finished::NotRunning,
             AcceptedState::Running => Finished::InTime,
-            AcceptedState::Stopping(code) => Finished::Stopped(code),
+            AcceptedState::Cancelled => Finished::Stopped(Code::Cancelled),
+            AcceptedState::Expired => Finished::Stopped(Code::DeadlineExceeded),
         };
         entry.state = AcceptedState::Free;
         self.len -= 1;
         finished
     }
 
-    /// Marks that a call is to stop. False where it does not run, or was told so before.
-    pub(super) fn stop(&mut self, call: CallId, code: Code) -> bool {
+    /// Marks that the caller gave a call up. False where it does not run, or is to stop already.
+    pub(super) fn cancel(&mut self, call: CallId) -> bool {
         match self.slots.get_mut(call.slot() as usize) {
             Some(entry)
                 if entry.state == AcceptedState::Running
                     && entry.generation == call.generation() =>
             {
-                entry.state = AcceptedState::Stopping(code);
+                entry.state = AcceptedState::Cancelled;
                 true
             }
             _ => false,
@@ -334,62 +358,63 @@ impl AcceptedCalls {
 
     /// Marks every call whose deadline is past to stop.
     pub(super) fn expire(&mut self, now_us: u64, mut on_expired: impl FnMut(CallId)) {
-        if now_us < self.earliest_us {
-            return;
-        }
-        self.earliest_us = NEVER;
-        for (slot, entry) in self.slots.iter_mut().enumerate() {
-            if entry.state != AcceptedState::Running {
-                continue;
+        let slots = &mut self.slots;
+        self.extras.expire(now_us, |slot| match slots.get_mut(slot as usize) {
+            Some(entry) if entry.state == AcceptedState::Running && entry.has_extras => {
+                entry.state = AcceptedState::Expired;
+                on_expired(CallId::new(slot, entry.generation));
             }
-            if entry.deadline_us <= now_us {
-                entry.state = AcceptedState::Stopping(Code::DeadlineExceeded);
-                on_expired(CallId::new(slot as u32, entry.generation));
-            } else {
-                self.earliest_us = self.earliest_us.min(entry.deadline_us);
-            }
-        }
+            _ => {}
+        });
     }
 
-    /// The deadline of a call that runs, in microseconds; [`NEVER`] where it has none.
+    /// The deadline of a call that runs, in microseconds; [`NEVER`] where it has none, or it is
+    /// past.
     pub(super) fn deadline_us(&self, call: CallId) -> u64 {
-        match self.slots.get(call.slot() as usize) {
-            Some(entry) if entry.generation == call.generation() => entry.deadline_us,
-            _ => NEVER,
-        }
+        if self.has_extras(call) { self.extras.deadline_us(call.slot()) } else { NEVER }
     }
 
     /// Whether a call runs and was told to stop.
     pub(super) fn is_stopping(&self, call: CallId) -> bool {
         self.slots.get(call.slot() as usize).is_some_and(|entry| {
             entry.generation == call.generation()
-                && matches!(entry.state, AcceptedState::Stopping(_))
+                && matches!(entry.state, AcceptedState::Cancelled | AcceptedState::Expired)
         })
     }
 
     /// When to look for expired calls next, in microseconds.
+    #[inline]
     pub(super) fn earliest_us(&self) -> u64 {
-        self.earliest_us
+        self.extras.earliest_us()
     }
 
     /// Makes a call that was just accepted a stream.
     pub(super) fn begin_stream(&mut self, call: CallId, stream: Box<Stream>) {
         if let Some(entry) = self.slots.get_mut(call.slot() as usize) {
-            entry.stream = Some(stream);
+            if !core::mem::replace(&mut entry.has_extras, true) {
+                self.extras.begin(call.slot(), NEVER);
+            }
+            self.extras.set_stream(call.slot(), stream);
         }
     }
 
     #[inline]
     pub(super) fn stream_mut(&mut self, call: CallId) -> Option<&mut Stream> {
-        let entry = self.slots.get_mut(call.slot() as usize)?;
-        if entry.generation == call.generation() { entry.stream.as_deref_mut() } else { None }
+        let has_extras = self.has_extras(call);
+        if has_extras { self.extras.stream_mut(call.slot()) } else { None }
     }
 
     /// Ends the stream of a call, if it is one.
     #[inline]
     pub(super) fn take_stream(&mut self, call: CallId) -> Option<Box<Stream>> {
-        let entry = self.slots.get_mut(call.slot() as usize)?;
-        if entry.generation == call.generation() { entry.stream.take() } else { None }
+        let has_extras = self.has_extras(call);
+        if has_extras { self.extras.take_stream(call.slot()) } else { None }
+    }
+
+    #[inline]
+    fn has_extras(&self, call: CallId) -> bool {
+        let entry = self.slots.get(call.slot() as usize);
+        entry.is_some_and(|entry| entry.has_extras && entry.generation == call.generation())
     }
 
     /// Whether the call has ended, and none has come in its slot since.
@@ -402,12 +427,15 @@ impl AcceptedCalls {
     /// Ends every call that runs, and gives them.
     pub(super) fn finish_all(&mut self) -> Vec<CallId> {
         self.len = 0;
+        let extras = &mut self.extras;
         let running = self.slots.iter_mut().enumerate();
         running
             .filter(|(_, entry)| entry.state != AcceptedState::Free)
             .map(|(slot, entry)| {
                 entry.state = AcceptedState::Free;
-                entry.stream = None;
+                if entry.has_extras {
+                    extras.take_stream(slot as u32);
+                }
                 CallId::new(slot as u32, entry.generation)
             })
             .collect()
@@ -427,14 +455,12 @@ impl AcceptedCalls {
 
 impl StreamState for OpenCalls {
     fn stream(&self, call: CallId) -> Option<&Stream> {
-        let entry = self.slots.get(call.slot() as usize)?;
-        if entry.generation == call.generation() { entry.stream.as_deref() } else { None }
+        if self.has_extras(call) { self.extras.stream(call.slot()) } else { None }
     }
 }
 
 impl StreamState for AcceptedCalls {
     fn stream(&self, call: CallId) -> Option<&Stream> {
-        let entry = self.slots.get(call.slot() as usize)?;
-        if entry.generation == call.generation() { entry.stream.as_deref() } else { None }
+        if self.has_extras(call) { self.extras.stream(call.slot()) } else { None }
     }
 }

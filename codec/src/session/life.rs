@@ -2,7 +2,7 @@
 //!
 //! Times are the transport's, in microseconds from any start.
 
-use super::{calls::NEVER, config::Patience};
+use super::{config::Patience, extras::NEVER};
 use crate::limits::{CANCELS_PER_SECOND_MAX, PINGS_PER_SECOND_MAX};
 
 /// The clock of a session, and what it measures.

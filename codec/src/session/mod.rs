@@ -10,6 +10,7 @@
 mod calling;
 mod calls;
 mod config;
+mod extras;
 mod life;
 mod serving;
 #[expect(clippy::module_inception, reason = "the file of the type that the module is about")]

@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 
 use super::{
     SessionError,
-    calls::{Finished, NEVER, Refusal},
+    calls::{Finished, Refusal},
+    extras::NEVER,
     session::{Event, Session, State, was_running},
     streams::Stream,
 };
@@ -264,7 +265,7 @@ impl Session {
             return Err(SessionError::TooMany("CANCEL"));
         }
         // It may have crossed the response.
-        let must_stop = self.running.stop(call, Code::Cancelled);
+        let must_stop = self.running.cancel(call);
         Ok(if must_stop { Event::Stop(call) } else { Event::Nothing })
     }
 

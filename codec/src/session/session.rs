@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use super::{
     MethodInfo, SessionError,
-    calls::{AcceptedCalls, Finished, NEVER, OpenCalls},
+    calls::{AcceptedCalls, Finished, OpenCalls},
     config::{Deadlines, SessionConfig},
+    extras::NEVER,
     goaway_header, layout_mismatch, layouts_of,
     life::{Due, Life},
     status_from_wire,
@@ -36,7 +37,8 @@ use crate::{
 ///    [`abandon`](Self::abandon).
 /// 4. For each [`Event::Call`], once, in any order and at any time, [`reply`](Self::reply) or
 ///    [`refuse`](Self::refuse); for each [`Event::OneWay`], once,
-///    [`end_one_way`](Self::end_one_way). Before any of these, and before [`drain`](Self::drain), [`set_now`](Self::set_now).
+///    [`end_one_way`](Self::end_one_way). Before any of these, and before
+///    [`drain`](Self::drain), [`set_now`](Self::set_now).
 /// 5. Whenever the output is not empty, its bytes are to be sent, in order.
 /// 6. After an error: [`go_away`](Self::go_away), send the output, close; every call in flight has
 ///    failed. After [`drain`](Self::drain): the same once [`is_drained`](Self::is_drained).
@@ -125,7 +127,8 @@ pub enum Event {
     Reply(CallId),
     /// A call has ended otherwise.
     Failed(CallId, Status),
-    /// A response to a call that was [abandoned](Session::abandon): its slot is free.
+    /// A response to a call that was [abandoned](Session::abandon), or whose time was up: its slot
+    /// is free, once it is [released](Session::release) too.
     Abandoned,
     /// An item of a stream: the frame's body. To be given back by [`Session::item_taken`] when
     /// somebody has taken it.
@@ -486,9 +489,10 @@ impl Session {
         });
         self.output = output;
         for event in &events[before..] {
-            if let Event::Failed(call, _) = event {
-                let ended = self.made.take_stream(*call);
-                self.end_stream(ended);
+            if let Event::Failed(call, _) = event
+                && let Some(stream) = self.made.stream_mut(*call)
+            {
+                stream.close();
             }
         }
     }

@@ -43,6 +43,8 @@ pub(super) struct Stream {
     received: u32,
     has_ended_sending: bool,
     has_ended_receiving: bool,
+    /// Whether its call has an outcome at this end. It stays for its items that were not taken.
+    is_over: bool,
 }
 
 /// The credit of all streams of a connection together.
@@ -84,7 +86,16 @@ impl Stream {
             received: 0,
             has_ended_sending: false,
             has_ended_receiving: false,
+            is_over: false,
         })
+    }
+
+    /// Its call has its outcome: nothing is sent any more, and what still comes is late. Items that
+    /// came can be taken.
+    pub(super) fn close(&mut self) {
+        self.has_ended_sending = true;
+        self.has_ended_receiving = true;
+        self.is_over = true;
     }
 }
 
@@ -158,7 +169,7 @@ impl Session {
         let cost = cost_of(frame_len);
         let window = self.hello.limits.stream_window;
         let Some(state) = self.stream_mut(stream) else {
-            // The call has ended, and what it had was granted anew then.
+            // Its outcome was taken, or nobody waits for it: what it had was granted anew then.
             return;
         };
         state.untaken = state.untaken.saturating_sub(cost);
@@ -175,7 +186,7 @@ impl Session {
     pub fn is_stream(&self, stream: StreamId) -> bool {
         let streams: &dyn StreamState =
             if stream.is_made_here { &self.made } else { &self.running };
-        streams.stream(stream.call).is_some()
+        streams.stream(stream.call).is_some_and(|stream| !stream.is_over)
     }
 
     #[inline]
@@ -188,11 +199,14 @@ impl Session {
         // The end of a stream takes no credit, as it could not be said without some.
         let cost = if is_end { 0 } else { cost_of(header.frame_len()) };
         let is_overdrawn = !is_end && self.credit.receive_left <= 0;
+        if is_overdrawn {
+            return Err(SessionError::CreditOverdrawn(call));
+        }
         self.credit.receive_left -= i64::from(cost);
-        let Some(state) = self.stream_mut(stream) else {
+        let Some(state) = self.stream_mut(stream).filter(|state| !state.is_over) else {
             return self.late_item(stream, cost);
         };
-        if is_overdrawn || (!is_end && state.receive_left <= 0) {
+        if !is_end && state.receive_left <= 0 {
             return Err(SessionError::CreditOverdrawn(call));
         }
         if state.has_ended_receiving || header.aux != state.received {
@@ -232,7 +246,7 @@ impl Session {
         let is_made_here = header.flags.contains(Flags::CALLEE);
         let stream = StreamId { call: header.call, is_made_here };
         // One that is not there has ended meanwhile.
-        if let Some(state) = self.stream_mut(stream) {
+        if let Some(state) = self.stream_mut(stream).filter(|state| !state.is_over) {
             state.send_left = add_credit(state.send_left, granted, header.call)?;
             return Ok(Event::Credit(Some(stream)));
         }

@@ -12,10 +12,10 @@ use crate::{
     world,
 };
 
-/// Seeds 1711, 4221, 4944, 5398, 6548, 7206, 8096, 8907 and 9296. A drain sends a PING, and the
-/// session took the time of the last bytes for the time at which it was sent. On a connection that
-/// had been quiet for longer than the patience for an answer, the peer was given up in the same
-/// instant, with "the peer gives no sign of life", and its calls were lost.
+/// Seeds 1711, 4221, 5398, 7206, 8096, 8907 and 9296. A drain sends a PING, and the session took
+/// the time of the last bytes for the time at which it was sent. On a connection that had been
+/// quiet for longer than the patience for an answer, the peer was given up in the same instant,
+/// with "the peer gives no sign of life", and its calls were lost.
 #[test]
 fn a_drain_after_a_silence_gives_the_peer_its_time_to_answer() {
     let patience = Patience { ping_after_us: 0, ping_answer_us: 500 * MS, ..Patience::default() };
@@ -54,7 +54,7 @@ fn idleness_begins_when_the_answer_is_given() {
 
 #[test]
 fn the_seeds_that_found_them_keep_every_promise() {
-    for seed in [1711, 4221, 4944, 5398, 6548, 7206, 8096, 8469, 8907, 9296] {
+    for seed in [1711, 4221, 5398, 7206, 8096, 8907, 9296] {
         world::run(seed, false);
     }
 }

@@ -119,6 +119,10 @@ fn legend(report: &Report) -> String {
         text += "\nserver: ringcall's server alone, under the floor's client, which sends calls made \
             beforehand and counts the\nbytes of their replies.";
     }
+    if report.runs.iter().any(|run| run.target == Target::Stream) {
+        text += "\nstream: items of one stream a connection, each sent back by the server; a call is \
+            an item and its return.";
+    }
     if report.conditions.repeat > 1 {
         text += "\nmax: of all repeats.";
     }
@@ -150,7 +154,9 @@ fn counted(report: &Report) -> Table {
     for run in &report.runs {
         let sides = match run.target {
             Target::Floor => continue,
-            Target::Ringcall => vec![("server", run.server), ("client", Some(run.client))],
+            Target::Ringcall | Target::Stream => {
+                vec![("server", run.server), ("client", Some(run.client))]
+            }
             Target::Server => vec![("server alone", run.server)],
         };
         for (side, counters) in sides {

@@ -15,3 +15,4 @@ pub(crate) mod station;
 pub(crate) mod tcp;
 pub(crate) mod text;
 pub(crate) mod wait;
+pub(crate) mod works;

@@ -20,10 +20,35 @@ use socket2::{Domain, Socket, Type};
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const REQUEST: u8 = 2;
 pub(crate) const RESPONSE: u8 = 3;
+pub(crate) const ONEWAY: u8 = 4;
+pub(crate) const ITEM: u8 = 5;
+pub(crate) const CREDIT: u8 = 6;
+pub(crate) const CANCEL: u8 = 7;
+pub(crate) const PING: u8 = 8;
+pub(crate) const PONG: u8 = 9;
 pub(crate) const GOAWAY: u8 = 10;
+pub(crate) const NOTICE: u8 = 11;
+
+/// The flag of a last frame.
+pub(crate) const END: u8 = 1;
 
 /// The flag of a status whose handler did not run.
 pub(crate) const NOT_EXECUTED: u8 = 2;
+
+/// The flags of a body that is to be unpacked: a checksum behind it, and compressed.
+pub(crate) const PACKED: u8 = 0x0c;
+
+/// The flag of a status with details.
+pub(crate) const DETAILS: u8 = 0x10;
+
+/// The flag of items and credit from the side that serves the call.
+pub(crate) const CALLEE: u8 = 0x20;
+
+/// The flag of a call with which items travel.
+pub(crate) const STREAM: u8 = 0x40;
+
+/// Bytes of items that may be on their way at first: of each stream, and of all together.
+const WINDOWS: [u32; 2] = [256 << 10, 16 << 20];
 
 /// Versions 1 to 1.
 pub(crate) const VERSIONS: u32 = 0x0001_0001;
@@ -42,13 +67,15 @@ pub(crate) struct Frame {
     pub(crate) time_us: u32,
     pub(crate) aux: u32,
     pub(crate) check: u32,
+    /// The metadata, where there is some, and the body.
     pub(crate) body: Vec<u8>,
 }
 
 impl Frame {
     /// Header, body and padding.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.declaring(self.body.len() as u32);
+        let metadata_len = usize::from(self.meta_len) * 16;
+        let mut bytes = self.declaring(self.body.len().saturating_sub(metadata_len) as u32);
         bytes.resize(bytes.len().next_multiple_of(16), 0);
         bytes
     }
@@ -94,8 +121,19 @@ pub(crate) fn status(call: u64, code: Code, text: &str) -> Frame {
     Frame { code: code as u32, ..reply(call, text.as_bytes()) }
 }
 
+/// The last word of a side.
 pub(crate) fn goaway(code: Code, text: &str) -> Frame {
+    Frame { flags: END, ..draining(code, text) }
+}
+
+/// The announcement that a side takes no more calls.
+pub(crate) fn draining(code: Code, text: &str) -> Frame {
     Frame { kind: GOAWAY, code: code as u32, body: text.as_bytes().to_vec(), ..Frame::default() }
+}
+
+/// A frame that has no body.
+pub(crate) fn plain(kind: u8, call: u64) -> Frame {
+    Frame { kind, call, ..Frame::default() }
 }
 
 /// The HELLO of a side that serves or calls these methods.
@@ -118,6 +156,7 @@ pub(crate) fn hello_of(
     let mut body = vec![0; 8];
     body.extend(frame_len.to_le_bytes());
     body.extend(calls.to_le_bytes());
+    WINDOWS.iter().for_each(|window| body.extend(window.to_le_bytes()));
     body.extend(shard.0.to_le_bytes());
     body.extend(shard.1.to_le_bytes());
     body.extend((methods.len() as u32).to_le_bytes());
@@ -210,13 +249,14 @@ impl Peer {
         let mut header = [0; 32];
         self.stream.read_exact(&mut header).unwrap();
         let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
-        let body_len = u32_at(0) as usize;
+        let meta_len = u32_at(4) as u16;
+        let body_len = u32_at(0) as usize + usize::from(meta_len) * 16;
         let mut body = vec![0; body_len.next_multiple_of(16)];
         self.stream.read_exact(&mut body).unwrap();
         let padding = body.split_off(body_len);
         assert!(padding.iter().all(|byte| *byte == 0), "{padding:?}");
         Frame {
-            meta_len: u32_at(4) as u16,
+            meta_len,
             kind: header[6],
             flags: header[7],
             call: u64::from_le_bytes(header[8..16].try_into().unwrap()),
