@@ -11,6 +11,7 @@ use ringcall::{
     operations::{Operations, Progress, Token},
     prelude::*,
 };
+use ringcall_examples::{address, serve_if_asked};
 
 #[ringcall::message]
 struct Range {
@@ -81,9 +82,10 @@ fn say(what: &str, state: &ArchivedState) {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::builder().serve("127.0.0.1:0", |shard| {
+    let server = Server::builder().serve(address(), |shard| {
         PrimesServer::new(Counter(Operations::new(shard.index, 100, Duration::from_secs(600))))
     })?;
+    let Some(server) = serve_if_asked(server)? else { return Ok(()) };
     ringcall::run(async {
         let primes = PrimesClient::connect(server.address()).await?;
         let endless = primes.count(&Range { end: u64::MAX / 100 }).await?.to_owned()?;

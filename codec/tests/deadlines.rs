@@ -323,3 +323,30 @@ fn nothing_is_sent_for_a_deadline_to_a_peer_that_has_left() {
     assert_eq!(expired(pair.take_client_events()), [call]);
     assert!(pair.client.output().is_empty());
 }
+
+#[test]
+fn a_call_whose_time_was_up_keeps_its_slot_until_it_is_released_and_answered() {
+    for is_released_first in [false, true] {
+        let mut pair = pair();
+        let call = pair.call_within(100);
+        pair.drive();
+        pair.wait_until(START_US + 100).unwrap();
+        pair.drive();
+        let release = |pair: &mut support::Pair| pair.client.release(call);
+        let answer = |pair: &mut support::Pair| {
+            assert!(pair.server.end_stopped(call, &Status::new(Code::Internal, "")));
+            pair.drive();
+        };
+        // Another call in the slot would have its outcome taken for this one's.
+        if is_released_first {
+            release(&mut pair);
+            assert_eq!(pair.client.calls_made(), 1);
+            answer(&mut pair);
+        } else {
+            answer(&mut pair);
+            assert_eq!(pair.client.calls_made(), 1);
+            release(&mut pair);
+        }
+        assert_eq!(pair.client.calls_made(), 0);
+    }
+}

@@ -223,6 +223,20 @@ fn whatever_comes_is_a_sign_of_life() {
 }
 
 #[test]
+fn a_peer_that_takes_what_stands_before_a_ping_is_not_left() {
+    let mut pair = pair_with(Patience { ping_after_us: 300, ping_answer_us: 200, ..PATIENT });
+    assert_eq!(server_at(&mut pair, START_US + 300), Ok(Vec::new()));
+    assert_eq!(server_said(&mut pair), [Kind::Ping]);
+    // A long reply is on its way, and the PING behind it.
+    for now_us in [400, 600, 800] {
+        pair.server.handle_sent(START_US + now_us);
+        assert_eq!(server_at(&mut pair, START_US + now_us + 199), Ok(Vec::new()));
+    }
+    assert_eq!(pair.server.next_timeout_us(), START_US + 1_000);
+    assert_eq!(server_at(&mut pair, START_US + 1_000), Err(SessionError::PeerSilent));
+}
+
+#[test]
 fn a_ping_is_answered_with_what_it_brought() {
     let mut pair = Pair::open();
     for number in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef] {

@@ -30,6 +30,7 @@ struct Payload<'a> {
 
 /// What `serve` serves.
 #[ringcall::service]
+#[allow(dead_code)]
 trait Echo {
     async fn echo<'a>(
         &self,

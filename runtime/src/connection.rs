@@ -197,6 +197,7 @@ impl Connection {
         match result {
             Ok(sent) if sent > 0 => {
                 self.shard.counters.bytes_sent.add(sent as u64);
+                self.session.borrow_mut().handle_sent(self.shard.now_us());
                 if from + sent < bytes.len() {
                     self.send(bytes, from + sent);
                     return;

@@ -5,9 +5,9 @@
 //! byte.
 //!
 //! The path of a call through this crate, one file each: `ring` → `connection` and `receive` →
-//! `server_end` → `dispatch` → `service` (the handler) → `connection` → `ring`; `driver` turns it,
-//! `shard` holds it together, `server` starts it. `client`, `call` and `client_end` are its mirror
-//! image.
+//! `events` → `dispatch` → `service` (the handler) → `connection` → `ring`; `driver` turns it,
+//! `shard` holds it together, `server` starts it. `client`, `call` and `callers` are its mirror
+//! image, `streams` and `inbox` the items that travel while it runs.
 
 // `#[message]` and `#[service]` name this crate so, in here too.
 extern crate self as ringcall;

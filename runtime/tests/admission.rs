@@ -127,20 +127,21 @@ fn a_refused_request_is_skipped_wherever_it_is_cut() {
 #[test]
 fn memory_that_is_held_is_not_there_for_others_until_it_is_free() {
     watched(|| {
-        let host = Host::with(ShardConfig::new().memory_max(4 * MIB));
+        // Buffers are powers of two: the one takes 2 MiB, the other 4.
+        const LONG: usize = 4 * MIB - 64;
+        let host = Host::with(ShardConfig::new().memory_max(5 * MIB));
         let mut holder = Peer::open(host.address());
         holder.send_bytes(&long_request(0, EchoClient::HOLD, 3 * MIB / 2));
         until("it is held", || host.counters().calls_spawned == 1);
         let mut other = Peer::open(host.address());
-        let long = long_request(0, EchoClient::DIGEST, 3 * MIB);
-        other.send_bytes(&long);
+        other.send_bytes(&long_request(0, EchoClient::DIGEST, LONG));
         other.frame().assert_refusal(call(0, 1), Code::ResourceExhausted, NO_ROOM);
         // Small ones are served all the time.
         host.serves(&mut other, call(1, 1));
         host.is_unharmed();
         host.release();
         assert_eq!(holder.frame().code, 0);
-        let again = request(call(0, 2), EchoClient::DIGEST, &archive(&Blob::new(1, 3 * MIB)));
+        let again = request(call(0, 2), EchoClient::DIGEST, &archive(&Blob::new(1, LONG)));
         other.send(&again);
         assert_eq!(other.frame().code, 0);
         assert_eq!(host.counters().calls_refused_overload, 1);

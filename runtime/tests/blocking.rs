@@ -27,6 +27,9 @@ use support::{
     works::{BAD, Job, LONG, SHORT, Shop, WorksBlockingClient, WorksClient},
 };
 
+/// `Echo.grow`.
+const GROW: &MethodInfo = &EchoClient::METHODS[6];
+
 /// Lengths around those at which bytes are received otherwise.
 const LENGTHS: [usize; 12] =
     [0, 1, 100, 4_000, 16_300, 16_400, 40_000, 65_400, 65_600, 200_000, 1 << 20, 3 << 20];
@@ -92,9 +95,9 @@ fn grown(client: &mut EchoBlockingClient, id: u64) -> Result<Reply<Blob>, Status
 }
 
 #[ringcall::message]
-pub struct Denied {
-    pub name: String,
-    pub why: String,
+pub(crate) struct Denied {
+    pub(crate) name: String,
+    pub(crate) why: String,
 }
 
 impl From<Denied> for Status {
@@ -112,7 +115,7 @@ impl From<Status> for Denied {
 }
 
 #[ringcall::service]
-pub trait Post {
+pub(crate) trait Post {
     /// Sends the metadata back.
     async fn mirror(&self, cx: &Context, request: Request<'_, Nothing>) -> Result<Nothing, Status>;
     /// Refuses.
@@ -139,16 +142,16 @@ fn requests_and_replies_of_any_length_arrive() {
         let mut client = EchoBlockingClient::connect(server.address()).unwrap();
         for (id, len) in (0..).zip(LENGTHS) {
             let blob = Blob::new(id, len);
-            let reply = client.client().call(&METHOD_ECHO, &blob);
-            assert_blob(&reply.map_err(|status: Status| status).unwrap(), &blob);
+            let reply = client.echo(&blob).wait().unwrap();
+            assert_eq!(reply.id, id);
+            assert!(*reply.bytes == *blob.bytes, "other bytes of {len}");
+            let reply: Result<_, Status> = client.client().call(GROW, &Blob::new(len as u64, 0));
+            assert_blob(&reply.unwrap(), &Blob::new(len as u64, len));
         }
         assert_eq!(client.client().peer(), server.address());
         assert_eq!(client.client().shard().count, 1);
     });
 }
-
-/// `Echo.echo`, whose reply is a `Blob` on the wire.
-static METHOD_ECHO: MethodInfo = EchoClient::METHODS[0];
 
 #[test]
 fn pipelined_calls_are_finished_in_any_order() {
@@ -177,11 +180,15 @@ fn a_batch_that_neither_side_can_hold_is_read_while_it_is_sent() {
         let server = echo::serve(ShardConfig::new().send_buffer_max(4096));
         let mut client = EchoBlockingClient::connect(server.address()).unwrap();
         let blobs: Vec<_> = (0..100).map(|id| Blob::new(id, 512 * 1024)).collect();
-        let tickets: Vec<Ticket<Blob>> =
-            blobs.iter().map(|blob| client.client().start(&METHOD_ECHO, blob).unwrap()).collect();
+        let tickets: Vec<_> = blobs.iter().map(|blob| client.echo(blob).start().unwrap()).collect();
         for (blob, ticket) in blobs.iter().zip(tickets) {
-            assert_blob(&client.client().finish(ticket).unwrap(), blob);
+            let reply = client.client().finish(ticket).unwrap();
+            assert!(reply.id == blob.id && *reply.bytes == *blob.bytes);
         }
+        // The same without the generated client.
+        let request = Blob::new(5, 0);
+        let ticket: Ticket<Blob> = client.client().start(GROW, &request).unwrap();
+        assert_blob(&client.client().finish(ticket).unwrap(), &Blob::new(5, 5));
     });
 }
 
@@ -319,8 +326,11 @@ fn a_call_that_is_finished_late_does_not_meet_the_next_in_its_slot() {
             until("the late reply is read", || is_read(&peer.stream));
             tell.send(()).unwrap();
             let next = requested(&mut peer);
-            assert_eq!((late, next), (call(0, 1), call(0, 2)));
+            assert_ne!(late, next);
             peer.send(&reply(next, &archive(&Blob::new(1, 10))));
+            let last = requested(&mut peer);
+            assert!([call(0, 2), call(1, 2)].contains(&last), "{last:#x}");
+            peer.send(&reply(last, &archive(&Blob::new(1, 10))));
         },
         move |mut client| {
             let late = client.grow(&Blob::new(1, 0)).timeout(SHORT).start().unwrap();
@@ -332,6 +342,8 @@ fn a_call_that_is_finished_late_does_not_meet_the_next_in_its_slot() {
             let late = client.client().finish(late);
             assert_status(late, Code::DeadlineExceeded, "no outcome in time", false);
             assert_blob(&client.client().finish(next).unwrap(), &Blob::new(1, 10));
+            // Now its slot is free.
+            assert_blob(&grown(&mut client, 1).unwrap(), &Blob::new(1, 10));
         },
     );
 }
@@ -391,15 +403,15 @@ fn one_way_calls_arrive_in_order_and_also_where_the_client_is_dropped_at_once() 
     watched(|| {
         let shop = Shop::start();
         let mut client = WorksBlockingClient::connect(shop.server.address()).unwrap();
-        for number in 0..1_000 {
+        for number in 1_000..2_000 {
             client.note(&Job::new(number)).start().unwrap();
         }
-        client.note(&Job::long(1_000, 100_000)).send().unwrap();
-        client.note(&Job::long(1_001, 100_000)).start().unwrap();
-        client.note(&Job::new(1_002)).start().unwrap();
+        client.note(&Job::long(2_000, 100_000)).send().unwrap();
+        client.note(&Job::long(2_001, 100_000)).start().unwrap();
+        client.note(&Job::new(2_002)).start().unwrap();
         drop(client);
         until("all have arrived", || shop.noted().len() == 1_003);
-        assert_eq!(shop.noted(), (0..1_003).collect::<Vec<_>>());
+        assert_eq!(shop.noted(), (1_000..2_003).collect::<Vec<_>>());
     });
 }
 
@@ -478,6 +490,7 @@ fn a_ping_is_answered_while_a_reply_is_waited_for_and_when_the_client_is_tended(
             peer.send(&plain(PING, 8));
             assert_eq!(peer.frame(), plain(PONG, 8));
             tell.send(()).unwrap();
+            peer.expect_end();
         },
         move |mut client| {
             grown(&mut client, 1).unwrap();
@@ -491,39 +504,304 @@ fn a_ping_is_answered_while_a_reply_is_waited_for_and_when_the_client_is_tended(
 
 #[test]
 fn a_server_that_drains_answers_what_runs_and_gets_no_more() {
+    against(
+        |mut peer| {
+            let running = requested(&mut peer);
+            peer.send(&draining(Code::Unavailable, "it is late"));
+            let next = requested(&mut peer);
+            // Sent before it was heard of.
+            let refused = status(next, Code::Unavailable, "too late");
+            peer.send(&Frame { flags: support::raw::NOT_EXECUTED, ..refused });
+            peer.send(&plain(PING, 1));
+            assert_eq!(peer.frame(), plain(PONG, 1));
+            peer.send(&reply(running, &archive(&Blob::new(1, 10))));
+            // The client closes a connection of which nothing is left.
+            peer.expect_end();
+        },
+        |mut client| {
+            let running = client.grow(&Blob::new(1, 0)).start().unwrap();
+            assert_status(grown(&mut client, 1), Code::Unavailable, "too late", true);
+            let text = "call not made: the peer takes no more calls on this connection; make the \
+                        call on another";
+            assert_status(grown(&mut client, 1), Code::Unavailable, text, true);
+            assert!(!client.client().is_open());
+            assert_blob(&client.client().finish(running).unwrap(), &Blob::new(1, 10));
+            let text = "the connection is closed: the server takes no more calls on it";
+            assert_status(grown(&mut client, 1), Code::Unavailable, text, true);
+        },
+    );
+}
+
+#[test]
+fn a_server_drains_as_soon_as_its_clients_are_tended() {
     watched(|| {
-        let shop = Shop::start();
-        let mut client = WorksBlockingClient::connect(shop.server.address()).unwrap();
-        let held = client.hold(&Job::new(1)).start().unwrap();
-        client.client().flush().unwrap();
-        shop.blocks_until_it_runs(1);
-        let mut opener = WorksBlockingClient::connect(shop.server.address()).unwrap();
-        let open = opener.open(&Job::new(0)).start().unwrap();
-        shop.server.drain(Duration::from_secs(60));
-        until("the client knows", || {
-            client.client().tend().unwrap();
-            !client.client().is_open()
-        });
-        let text = "call not made: the peer takes no more calls on this connection; make the call \
-                    on another";
-        let refused = client.add(&Job::new(1)).wait();
-        assert_status(refused, Code::Unavailable, text, true);
-        // Collected before the drain was heard of, sent after it: refused, or run.
-        let opened = opener.client().finish(open);
-        assert!(
-            opened.is_ok_and(|done| done.number == 1) || {
-                client.client().prepare::<_, support::works::Done, Status>(
-                    &WorksClient::METHODS[0],
-                    &Job::new(0),
-                );
-                shop.server.stop();
-                true
-            }
-        );
-        let outcome = client.client().finish(held);
-        assert!(
-            outcome
-                .map_or_else(|status| status.code() == Code::Unavailable, |done| done.number == 2)
-        );
+        let server = echo::serve(ShardConfig::new());
+        let mut client = EchoBlockingClient::connect(server.address()).unwrap();
+        grown(&mut client, 1).unwrap();
+        server.drain(LONG);
+        until("the client knows", || client.client().tend().is_err());
+        let refused = grown(&mut client, 1).err().unwrap();
+        assert_eq!((refused.code(), refused.is_not_executed()), (Code::Unavailable, true));
+        server.join().unwrap();
     });
+}
+
+#[test]
+fn a_server_that_leaves_says_why_to_every_call() {
+    against(
+        |mut peer| {
+            let answered = requested(&mut peer);
+            requested(&mut peer);
+            let mut bytes = reply(answered, &archive(&Blob::new(1, 10))).bytes();
+            bytes.extend(goaway(Code::ResourceExhausted, "no room").bytes());
+            peer.send_bytes(&bytes);
+            peer.expect_end();
+        },
+        |mut client| {
+            let answered = client.grow(&Blob::new(1, 0)).start().unwrap();
+            assert_status(grown(&mut client, 1), Code::ResourceExhausted, "no room", false);
+            assert_blob(&client.client().finish(answered).unwrap(), &Blob::new(1, 10));
+            let text = "the connection is closed: no room";
+            assert_status(grown(&mut client, 1), Code::Unavailable, text, true);
+            assert_status(client.client().flush(), Code::Unavailable, text, true);
+            assert!(!client.client().is_open());
+        },
+    );
+}
+
+#[test]
+fn a_server_that_is_gone_ends_its_calls() {
+    for len in [0, 1, 40, 100, 50_000] {
+        let script = move |mut peer: Peer| {
+            let cut = requested(&mut peer);
+            let bytes = reply(cut, &archive(&Blob::new(1, 60_000))).bytes();
+            peer.send_bytes(&bytes[..len]);
+        };
+        against(script, |mut client| {
+            let text = "the server closed the connection";
+            assert_status(grown(&mut client, 1), Code::Unavailable, text, false);
+            let text = "the connection is closed: the server closed the connection";
+            assert_status(grown(&mut client, 1), Code::Unavailable, text, true);
+        });
+    }
+    let reset = |mut peer: Peer| {
+        requested(&mut peer);
+        peer.reset();
+    };
+    against(reset, |mut client| {
+        let status = grown(&mut client, 1).err().unwrap();
+        assert_eq!((status.code(), status.is_not_executed()), (Code::Unavailable, false));
+    });
+}
+
+#[test]
+fn a_frame_may_be_cut_anywhere() {
+    const LONG_LEN: usize = 300_000;
+    let cuts = |len: usize| [1, 15, 16, 17, 31, 32, 33, 47, 48, 49, len / 2, len - 1, len + 31];
+    against(
+        move |mut peer| {
+            for len in [100, LONG_LEN] {
+                let body = archive(&Blob::new(1, len));
+                for cut in cuts(body.len()) {
+                    let bytes = reply(requested(&mut peer), &body).bytes();
+                    peer.send_bytes(&bytes[..cut]);
+                    until("the first part is read", || is_read(&peer.stream));
+                    peer.send_bytes(&bytes[cut..]);
+                }
+            }
+        },
+        move |mut client| {
+            for len in [100, LONG_LEN] {
+                for _ in cuts(archive(&Blob::new(1, len)).len()) {
+                    assert_blob(&grown(&mut client, 1).unwrap(), &Blob::new(1, len));
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn replies_that_come_together_and_cut_are_told_apart() {
+    const CALLS: usize = 600;
+    against(
+        |mut peer| {
+            let calls: Vec<_> = (0..CALLS).map(|_| requested(&mut peer)).collect();
+            let replies = calls.iter().enumerate().map(|(at, call)| {
+                reply(*call, &archive(&Blob::new(at as u64, at * 37 % 1_000))).bytes()
+            });
+            // Pieces that end at places of their own.
+            for piece in replies.flatten().collect::<Vec<_>>().chunks(7_777) {
+                peer.send_bytes(piece);
+                until("it is read", || is_read(&peer.stream));
+            }
+        },
+        |mut client| {
+            let request = Blob::new(1, 0);
+            let tickets: Vec<_> =
+                (0..CALLS).map(|_| client.grow(&request).start().unwrap()).collect();
+            for (at, ticket) in tickets.into_iter().enumerate().rev() {
+                let expected = Blob::new(at as u64, at * 37 % 1_000);
+                assert_blob(&client.client().finish(ticket).unwrap(), &expected);
+            }
+        },
+    );
+}
+
+#[test]
+fn what_no_server_sends_ends_the_connection_and_is_said() {
+    let unknown = "the server broke the protocol: response to call 0.9, which is not in flight";
+    let broken: [(Vec<u8>, &str); 3] = [
+        (vec![0xff; 32], "the server broke the protocol: "),
+        (reply(call(0, 9), b"").bytes(), unknown),
+        (Frame { flags: 0x0c, ..reply(call(0, 1), &[0; 16]) }.bytes(), "the server broke"),
+    ];
+    for (bytes, text) in broken {
+        let script = move |mut peer: Peer| {
+            requested(&mut peer);
+            peer.send_bytes(&bytes);
+            let word = peer.frame();
+            assert_eq!((word.kind, word.flags), (GOAWAY, END));
+            peer.expect_end();
+        };
+        against(script, move |mut client| {
+            let status = grown(&mut client, 1).err().unwrap();
+            assert_eq!((status.code(), status.is_not_executed()), (Code::Internal, false));
+            assert!(status.message().starts_with(text), "{status}");
+            let status = grown(&mut client, 1).err().unwrap();
+            assert_eq!((status.code(), status.is_not_executed()), (Code::Unavailable, true));
+        });
+    }
+}
+
+#[test]
+fn a_frame_that_is_too_long_is_refused_from_its_header() {
+    let script = |mut peer: Peer| {
+        let long = reply(requested(&mut peer), b"").declaring(64 * 1024);
+        peer.send_bytes(&long);
+        let word = peer.frame();
+        assert_eq!((word.kind, word.code), (GOAWAY, Code::ResourceExhausted as u32));
+    };
+    // The least that can be.
+    let config = ClientConfig::new().frame_len_max(0);
+    watched(move || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let mut peer = Peer::accept(&listener);
+            let theirs = peer.frame();
+            assert_eq!(theirs.body[8..12], (64_u32 * 1024).to_le_bytes());
+            peer.send(&hello());
+            script(peer);
+        });
+        let mut client = EchoBlockingClient::with(&config, address).unwrap();
+        let status = grown(&mut client, 1).err().unwrap();
+        assert!(status.message().contains("the limit is 65536"), "{status}");
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_body_that_is_no_archive_fails_its_call_alone() {
+    against(
+        |mut peer| {
+            let bad = requested(&mut peer);
+            peer.send(&reply(bad, &[0xff; 24]));
+            let good = requested(&mut peer);
+            peer.send(&reply(good, &archive(&Blob::new(1, 10))));
+        },
+        |mut client| {
+            let text = "reply: body of 24 bytes is not a valid archive of the message";
+            assert_status(grown(&mut client, 1), Code::Internal, text, false);
+            assert_blob(&grown(&mut client, 1).unwrap(), &Blob::new(1, 10));
+        },
+    );
+}
+
+#[test]
+fn a_server_that_gives_no_sign_of_life_is_given_up() {
+    let patience = Duration::from_millis(100);
+    let silent = |mut peer: Peer| {
+        requested(&mut peer);
+        assert_eq!(peer.frame().kind, PING);
+        let word = peer.frame();
+        assert_eq!((word.kind, word.code), (GOAWAY, Code::DeadlineExceeded as u32));
+    };
+    against_with(ClientConfig::new().keepalive(patience, patience), silent, |mut client| {
+        let text = "the server broke the protocol: the peer gives no sign of life";
+        assert_status(grown(&mut client, 1), Code::Internal, text, false);
+    });
+}
+
+#[test]
+fn a_server_that_reads_nothing_is_given_up() {
+    let patience = Duration::from_millis(100);
+    let (done, is_done) = channel();
+    let deaf = move |_peer: Peer| is_done.recv().unwrap();
+    let config = ClientConfig::new().keepalive(patience, patience);
+    against_with(config, deaf, move |mut client| {
+        let blob = Blob::new(1, 1 << 20);
+        // Started until the socket takes no more.
+        let mut tickets = Vec::new();
+        let status = loop {
+            match client.grow(&blob).start() {
+                Ok(ticket) => tickets.push(ticket),
+                Err(status) => break status,
+            }
+        };
+        let text = "the connection is closed: the server broke the protocol: the peer gives no \
+                    sign of life";
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, text));
+        done.send(()).unwrap();
+    });
+}
+
+#[test]
+fn connecting_fails_with_the_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = Client::connect(address, &[]).err().unwrap();
+    assert!(matches!(error, ConnectError::Connect { .. }), "{error}");
+    let error = Client::connect("no port", &[]).err().unwrap();
+    assert!(matches!(error, ConnectError::Resolve(_)), "{error}");
+
+    let error = refusal_by(|mut peer| {
+        peer.expect_hello();
+        // Until the client has given up.
+        peer.frame();
+    });
+    assert!(matches!(error, ConnectError::Timeout { .. }), "{error}");
+    let error = refusal_by(|mut peer| {
+        peer.expect_hello();
+        peer.send_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n    ");
+        peer.frame();
+    });
+    assert!(matches!(error, ConnectError::Session { .. }), "{error}");
+    let error = refusal_by(|mut peer| {
+        peer.expect_hello();
+        peer.send(&goaway(Code::Unavailable, "full"));
+    });
+    let ConnectError::Closed { status, .. } = error else { panic!("{error}") };
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "full"));
+    let error = refusal_by(|mut peer| {
+        peer.expect_hello();
+    });
+    let ConnectError::Closed { status, .. } = error else { panic!("{error}") };
+    assert_eq!(status.message(), "the server closed the connection");
+}
+
+#[test]
+fn a_server_with_other_layouts_is_refused_by_the_name_of_the_method() {
+    let error = refusal_by(|mut peer| {
+        peer.expect_hello();
+        let mut methods = EchoClient::METHODS.to_vec();
+        methods[0].reply ^= 1;
+        peer.send(&support::raw::hello_with(&methods));
+        assert_eq!(peer.frame().kind, GOAWAY);
+    });
+    let ConnectError::Session { source: SessionError::LayoutMismatch { method, part }, .. } = error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!((method.as_str(), part), ("Echo.echo", "reply"));
 }

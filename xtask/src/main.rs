@@ -105,8 +105,8 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "soak",
-        arguments: "[CALLS=10000000]",
-        help: "make calls of every kind over sockets, and account for each (runtime/tests/ledger)",
+        arguments: "[CALLS]",
+        help: "make ten million calls, or CALLS, of every kind over sockets; account for each",
         run: soak::soak,
     },
     Command {

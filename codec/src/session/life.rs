@@ -22,6 +22,8 @@ pub(super) struct Life {
     frame_since_us: u64,
     /// The PING that is not answered: its number and when it was sent.
     ping: Option<(u64, u64)>,
+    /// When this end had sent last what was to be sent before that PING's answer.
+    progress_us: u64,
     pings_sent: u64,
     /// The PING whose answer means that the peer knows of the drain.
     drain_ping: Option<u64>,
@@ -71,6 +73,7 @@ impl Life {
             frame_due_us: NEVER,
             frame_since_us: NEVER,
             ping: None,
+            progress_us: 0,
             pings_sent: 0,
             drain_ping: None,
             cancels: Rate::default(),
@@ -97,6 +100,13 @@ impl Life {
     pub(super) fn received(&mut self, now_us: u64) {
         self.set_now(now_us);
         self.received_us = self.now_us;
+    }
+
+    /// The peer's side has taken bytes: a PING may wait behind them.
+    #[inline]
+    pub(super) fn sent(&mut self, now_us: u64) {
+        self.set_now(now_us);
+        self.progress_us = self.now_us;
     }
 
     /// A frame is complete.
@@ -150,6 +160,7 @@ impl Life {
     pub(super) fn begin_ping(&mut self) -> u64 {
         self.pings_sent += 1;
         self.ping = Some((self.pings_sent, self.now_us));
+        self.progress_us = self.now_us;
         self.pings_sent
     }
 
@@ -213,7 +224,8 @@ impl Life {
     fn ping_at_us(&self, is_open: bool) -> u64 {
         match self.ping {
             Some((_, sent_us)) if self.awaits_pong() => {
-                after(sent_us, self.patience.ping_answer_us, is_open)
+                let since_us = sent_us.max(self.progress_us);
+                after(since_us, self.patience.ping_answer_us, is_open)
             }
             _ => after(self.received_us, self.patience.ping_after_us, is_open),
         }

@@ -29,7 +29,8 @@ use crate::{
 ///
 /// 1. [`handle_bytes`](Self::handle_bytes) when bytes have come, then
 ///    [`handle_frame`](Self::handle_frame) for each frame that a [`Decoder`](crate::Decoder) finds
-///    in them, in order, then [`handle_cut`](Self::handle_cut) where they end inside of a frame.
+///    in them, in order, then [`handle_cut`](Self::handle_cut) where they end inside of a frame;
+///    [`handle_sent`](Self::handle_sent) when bytes have gone.
 /// 2. At [`next_timeout_us`](Self::next_timeout_us), or later, or earlier:
 ///    [`handle_timeout`](Self::handle_timeout).
 /// 3. Once it has given [`Event::Opened`], [`call`](Self::call) and [`one_way`](Self::one_way) at
@@ -219,6 +220,13 @@ impl Session {
     #[inline]
     pub fn handle_bytes(&mut self, now_us: u64) {
         self.life.received(now_us);
+    }
+
+    /// Notes that bytes of the output were taken by the network, and when: the answer to a PING
+    /// that waits behind them is not late yet.
+    #[inline]
+    pub fn handle_sent(&mut self, now_us: u64) {
+        self.life.sent(now_us);
     }
 
     /// Notes that the bytes that came end inside of a frame, of this length where its header is

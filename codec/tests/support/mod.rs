@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 mod messages;
+pub(crate) mod streams;
 
 use std::collections::VecDeque;
 
@@ -80,7 +81,12 @@ impl Pair {
 
     /// Two sessions that are open, and of which each serves what the other calls.
     pub(crate) fn open_both_ways() -> Self {
-        let config = SessionConfig::default();
+        Self::open_both_ways_with(Limits::default())
+    }
+
+    /// The same, of these limits.
+    pub(crate) fn open_both_ways_with(limits: Limits) -> Self {
+        let config = config(limits);
         let (client, server) = (client_of(&config, METHODS), server_of(&config, METHODS));
         let mut pair = Self::between(client, server, &config, &config);
         pair.open_now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringcall_codec::{
     Deadlines, Limits, Patience, SessionConfig,
-    limits::{CALLS_IN_FLIGHT_MAX_DEFAULT, FRAME_LEN_MAX_CEILING, FRAME_LEN_MAX_FLOOR},
+    limits::{FRAME_LEN_MAX_CEILING, FRAME_LEN_MAX_FLOOR},
 };
 
 use crate::{config::us32, socket::SocketConfig};
@@ -41,10 +41,6 @@ pub(super) const LOOK_AFTER_US: u64 = 10_000;
 /// Reads of one look at what has come: a server that never stops sending does not keep its client
 /// from calling.
 pub(super) const LOOKS_MAX: usize = 64;
-
-/// Calls whose outcomes may wait to be taken, those in flight included. No more can be in flight;
-/// this bounds what is kept of calls that ended long ago and were not finished.
-pub(super) const OUTCOMES_MAX: usize = CALLS_IN_FLIGHT_MAX_DEFAULT as usize;
 
 /// How a blocking client connects and behaves.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use ringcall_codec::{
 };
 
 use super::{
-    config::{COLLECTED_MAX, ClientConfig, LOOK_AFTER_US, LOOKS_MAX, OUTCOMES_MAX},
+    config::{COLLECTED_MAX, ClientConfig, LOOK_AFTER_US, LOOKS_MAX},
     receive::{self, Hands, Input, Payload, Receiver, payload_range},
     seats::{Kept, Outcome, Seats},
     socket::Socket,
@@ -137,9 +137,6 @@ impl Connection {
         request: &Q,
     ) -> Result<CallId, Status> {
         let deadline_us = self.begin(terms)?;
-        if self.seats.taken() >= OUTCOMES_MAX {
-            return Err(self.refusal(OpenError::TooManyInFlight));
-        }
         loop {
             let options = self.options(terms, deadline_us);
             match self.session.call(&mut self.scratch, method.id, options, request) {
@@ -204,12 +201,12 @@ impl Connection {
                 break Ok(reply);
             }
             match self.seats.take(call) {
-                Some(Outcome::Awaited) => {
+                Outcome::Awaited => {
                     self.turn(&mut hands, NEVER);
                 }
-                Some(Outcome::Reply(kept)) => break lease_of(&kept),
-                Some(Outcome::Failed(status)) => break Err(*status),
-                None => {
+                Outcome::Reply(kept) => break lease_of(&kept),
+                Outcome::Failed(status) => break Err(*status),
+                Outcome::Nobody => {
                     break Err(Status::new(Code::Internal, "nobody waits for the call"));
                 }
             }

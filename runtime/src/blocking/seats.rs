@@ -1,26 +1,25 @@
-//! Outcomes that wait to be taken, by their calls.
+//! Outcomes that wait to be taken, by the slots of their calls.
 //!
-//! By the whole id and not by slot: the slot of a call that was given up at its deadline is free
-//! as soon as the server has answered, and another call may have it before the first is finished.
-//!
-//! A client may be sent to another thread between two calls, so what is kept here can be too.
+//! A call keeps its slot until its outcome was taken, so no two have one seat. A client may be sent
+//! to another thread between two calls, so what is kept here can be too.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    ops::Range,
-};
+use std::ops::Range;
 
 use ringcall_codec::{CallId, Status, limits::FRAME_ALIGN};
 use rkyv::util::AlignedVec;
 
-/// The calls that were made and whose outcomes were not taken.
+/// The calls that were made and whose outcomes were not taken. As many as may be in flight.
 #[derive(Debug, Default)]
-pub(super) struct Seats(HashMap<CallId, Outcome>);
+pub(super) struct Seats {
+    outcomes: Vec<Outcome>,
+    taken: usize,
+}
 
 /// How far a call is.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It has no outcome yet.
+    /// The slot has no call, or nobody waits for it.
+    Nobody,
     Awaited,
     Reply(Box<Kept>),
     Failed(Box<Status>),
@@ -39,36 +38,47 @@ pub(super) struct Kept {
 impl Seats {
     /// Notes that somebody waits for the outcome of a call.
     pub(super) fn wait(&mut self, call: CallId) {
-        self.0.insert(call, Outcome::Awaited);
+        let slot = call.slot() as usize;
+        if slot >= self.outcomes.len() {
+            self.outcomes.resize_with(slot + 1, || Outcome::Nobody);
+        }
+        debug_assert!(matches!(self.outcomes[slot], Outcome::Nobody), "the slot is taken");
+        self.outcomes[slot] = Outcome::Awaited;
+        self.taken += 1;
     }
 
     /// Leaves an outcome for who waits for it, if somebody does.
     pub(super) fn settle(&mut self, call: CallId, outcome: Outcome) {
-        if let Some(seat @ Outcome::Awaited) = self.0.get_mut(&call) {
+        if let Some(seat @ Outcome::Awaited) = self.outcomes.get_mut(call.slot() as usize) {
             *seat = outcome;
         }
     }
 
-    /// Takes the outcome of a call, once it is there: else it is still awaited. None where nobody
-    /// waits for the call.
-    pub(super) fn take(&mut self, call: CallId) -> Option<Outcome> {
-        match self.0.entry(call) {
-            Entry::Occupied(seat) => match seat.get() {
-                Outcome::Awaited => Some(Outcome::Awaited),
-                _ => Some(seat.remove()),
-            },
-            Entry::Vacant(_) => None,
+    /// Takes the outcome of a call, once it is there: else it is still awaited.
+    pub(super) fn take(&mut self, call: CallId) -> Outcome {
+        match self.outcomes.get_mut(call.slot() as usize) {
+            None | Some(Outcome::Nobody) => Outcome::Nobody,
+            Some(Outcome::Awaited) => Outcome::Awaited,
+            Some(seat) => {
+                self.taken -= 1;
+                std::mem::replace(seat, Outcome::Nobody)
+            }
         }
     }
 
     /// Nobody waits for a call any more, or its outcome was taken elsewhere.
     pub(super) fn forget(&mut self, call: CallId) {
-        self.0.remove(&call);
+        if let Some(seat) = self.outcomes.get_mut(call.slot() as usize)
+            && !matches!(seat, Outcome::Nobody)
+        {
+            *seat = Outcome::Nobody;
+            self.taken -= 1;
+        }
     }
 
     /// Fails every call that has no outcome yet.
     pub(super) fn fail_all(&mut self, status: &Status) {
-        for seat in self.0.values_mut() {
+        for seat in &mut self.outcomes {
             if let Outcome::Awaited = seat {
                 *seat = Outcome::Failed(Box::new(status.clone()));
             }
@@ -77,6 +87,6 @@ impl Seats {
 
     /// Calls whose outcomes were not taken.
     pub(super) fn taken(&self) -> usize {
-        self.0.len()
+        self.taken
     }
 }

@@ -62,7 +62,7 @@ pub trait All {
     async fn get_info(&self, cx: &Context, request: Request<'_, Get>) -> Result<Got, Status>;
 
     /// A reply and a request that borrow.
-    #[rpc(timeout = "1h")]
+    #[rpc(timeout = "60m")]
     async fn echo<'a>(
         &self,
         cx: &Context,
@@ -221,9 +221,11 @@ async fn calls(client: Client) -> Result<usize, Status> {
     let upload = all.upload(&row).await?;
     upload.send(&Part { number: 1 }).await?;
     upload.finish().await?;
+    // What items borrow from lives as long as their stream.
+    let texts = [String::from("a"), String::from("b")];
     let mut lines = all.lines(&Get { key: String::new() }).await?;
-    for line in [String::from("a"), String::from("b")] {
-        lines.send(&Row { text: &line }).await?;
+    for text in &texts {
+        lines.send(&Row { text }).await?;
     }
     lines.end();
     let last = lines.next().await?;

@@ -311,7 +311,8 @@ impl Errands {
                 return self.outcome(plan, letter, stream.finish().await);
             }
             // One item is always on its way, and two where the lengths are even.
-            if index % 2 == 0 && plan.reply_len % 2 == 0 && index + 1 < plan.count {
+            let is_even = index.is_multiple_of(2) && plan.reply_len.is_multiple_of(2);
+            if is_even && index + 1 < plan.count {
                 continue;
             }
             while taken.count() <= index {
