@@ -73,3 +73,28 @@ fn each_example_is_here_and_says_how_to_run_it() {
         assert!(fs::read_to_string(&path).unwrap().contains(&command), "{name} has no command");
     }
 }
+
+#[test]
+fn blocking_calls_without_an_executor() {
+    let expected = "\
+        5 words\n\
+        3 words\n\
+        2 words\n\
+        4 words\n\
+        no answer: deadline exceeded\n\
+        4 words\n";
+    assert_eq!(output_of("blocking"), expected);
+}
+
+#[test]
+fn interceptors_ask_for_a_token_and_tell_how_calls_end() {
+    let expected = "\
+        client: Greeter.hello ended with \"ok\"\n\
+        client: Greeter.hello ended with \"unauthenticated\"\n\
+        server: Greeter.hello ended with Replied\n\
+        server: Greeter.hello ended with Failed(Unauthenticated)\n";
+    let output = output_of("interceptors");
+    let mut lines: Vec<_> = output.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines.join("\n") + "\n", expected);
+}

@@ -7,12 +7,13 @@
 //! user's mistake behind an error in a line that the user did not write.
 //!
 //! One file each: `message` (the item), `field` (what may stand in a message, and how a borrow
-//! in it is archived), `service` (the trait and its server), `client`, `method` and
+//! in it is archived), `service` (the trait and its server), `client` and `blocking` (what calls it), `method` and
 //! `signature` (one method's form), `options` and `timeout` (what `#[rpc]` says of it).
 
 use proc_macro::TokenStream;
 
 mod attributes;
+mod blocking;
 mod client;
 mod errors;
 mod field;

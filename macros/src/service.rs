@@ -9,12 +9,9 @@ use syn::{
     ext::IdentExt, parse_quote,
 };
 
-#[path = "blocking.rs"]
-mod blocking;
-
 use crate::{
     attributes::{cfgs, deprecated},
-    client,
+    blocking, client,
     errors::{Errors, with_errors},
     lifetimes,
     method::{Kind, Method},

@@ -295,6 +295,12 @@ impl ShardConfig {
         self
     }
 
+    /// Bytes of buffers in use from which on none is kept for a large frame that may come: what
+    /// idle connections keep must not take the memory of the calls that there are.
+    pub(crate) fn large_kept_max(&self) -> usize {
+        LARGE_KEPT_TOTAL_MAX.min(self.memory_max / 4)
+    }
+
     /// How a session on the shard behaves. `draw` is a random number, for the jitter.
     pub(crate) fn session(&self, draw: u64) -> SessionConfig {
         let mut patience = self.patience;

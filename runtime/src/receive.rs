@@ -11,7 +11,7 @@ use std::{collections::VecDeque, io, ops::Range, rc::Rc};
 use ringcall_codec::{Decoder, FrameBuffer, Header, Partial, SessionError, Step};
 
 use crate::{
-    config::{LARGE_KEPT_MAX, LARGE_KEPT_TOTAL_MAX, LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
+    config::{LARGE_KEPT_MAX, LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
     connection::{Connection, State},
     ring::{Chunk, Filled, Lease, OpId, OwnedBuffer},
 };
@@ -376,7 +376,7 @@ impl Connection {
         }
         let keeps_buffer = receive.large_len > 0
             && receive.decoder.is_between_frames()
-            && self.shard.owned.outstanding_bytes() < LARGE_KEPT_TOTAL_MAX;
+            && self.shard.owned.outstanding_bytes() < self.shard.config.large_kept_max();
         if keeps_buffer && let Ok(buffer) = self.shard.owned.try_take(receive.large_len) {
             drop(receive);
             return self.receive_first(buffer, 0);

@@ -64,11 +64,7 @@ impl Echo for Mirror {
         Ok(Blob { id: request.id.into(), bytes: &request.get().bytes })
     }
 
-    async fn count<'a>(
-        &self,
-        cx: &Context,
-        _: Request<'a, Blob<'a>>,
-    ) -> Result<Blob<'a>, Status> {
+    async fn count<'a>(&self, cx: &Context, _: Request<'a, Blob<'a>>) -> Result<Blob<'a>, Status> {
         assert_eq!(cx.metadata().get_named("basket"), Some(&b"7"[..]));
         Ok(Blob { id: cx.metadata().iter().count() as u64, bytes: b"" })
     }

@@ -99,7 +99,8 @@ impl Front for Desk {
     async fn rally(&self, _: &Context, request: Request<'_, Number>) -> Result<Number, Status> {
         let number = Number { number: request.number.into() };
         let mut sum = 0;
-        for client in self.enlisted.borrow().clone() {
+        let enlisted = self.enlisted.borrow().clone();
+        for client in enlisted {
             sum += u64::from(BackClient::on(client).double(&number).await?.number);
         }
         Ok(Number { number: sum })

@@ -1,7 +1,7 @@
 //! Streams: items travel in both directions while a call runs, in order, and no faster than they
 //! are taken.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 

@@ -250,10 +250,8 @@ fn main() {
     let _ = (calls, connect);
     let _ = Server::builder().calls_clients(AllClient::METHODS);
     let methods = methods(&AllServer::new(Everything(String::new())));
-    let kinds: Vec<_> = methods
-        .iter()
-        .map(|method| (method.name, method.kind, method.timeout_us))
-        .collect();
+    let kinds: Vec<_> =
+        methods.iter().map(|method| (method.name, method.kind, method.timeout_us)).collect();
     let expected = [
         ("All.get", MethodKind::Unary, 5_000),
         ("All.note", MethodKind::OneWay, 1_000_000),
