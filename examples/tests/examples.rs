@@ -91,8 +91,8 @@ fn interceptors_ask_for_a_token_and_tell_how_calls_end() {
     let expected = "\
         client: Greeter.hello ended with \"ok\"\n\
         client: Greeter.hello ended with \"unauthenticated\"\n\
-        server: Greeter.hello ended with Replied\n\
-        server: Greeter.hello ended with Failed(Unauthenticated)\n";
+        server: Greeter.hello ended with Failed(Unauthenticated)\n\
+        server: Greeter.hello ended with Replied\n";
     let output = output_of("interceptors");
     let mut lines: Vec<_> = output.lines().collect();
     lines.sort_unstable();

@@ -24,8 +24,9 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) side: Side,
     pub(crate) session: RefCell<Session>,
-    /// What the peer's calls are given to; none where nothing is served.
-    pub(crate) serves: Option<Rc<dyn Dispatch>>,
+    /// What the peer's calls are given to; none where nothing is served. Let go of at the end, as
+    /// the service may keep this connection to call its peer.
+    pub(crate) serves: RefCell<Option<Rc<dyn Dispatch>>>,
     /// The handlers of those calls that wait.
     pub(crate) seats: Seats,
     /// Who waits for the outcomes of calls made here.
@@ -91,7 +92,7 @@ impl Connection {
                 peer,
                 side,
                 session: RefCell::new(session),
-                serves,
+                serves: RefCell::new(serves),
                 seats: Seats::default(),
                 callers: Callers::new(),
                 packing: Cell::new(None),
@@ -432,6 +433,7 @@ impl Connection {
         self.callers.fail_all(&self.shard, &Status::new(Code::Unavailable, why.to_owned()));
         self.seats.stop_all(&self.shard);
         self.inboxes.cut(&self.shard);
+        drop(self.serves.take());
         // A send under way would wait for a peer that does not read; closing does not end it.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         self.shard.wake_driver();

@@ -54,7 +54,9 @@ impl Connection {
     /// Gives a call to its handler.
     #[inline]
     fn begin_call(self: &Rc<Self>, call: CallId, tag: CallTag, body: Lease) {
-        let Some(serves) = &self.serves else {
+        // Not borrowed while the handler runs, which may end the connection.
+        let serves = self.serves.borrow().clone();
+        let Some(serves) = serves else {
             return self.refuse(call, tag, &Status::new(Code::Unimplemented, "nothing is served"));
         };
         if self.shard.has_no_room_for_calls() {

@@ -6,13 +6,17 @@
 
 use std::{
     any::Any,
-    cell::Cell,
+    cell::RefCell,
     future::{Future, poll_fn},
     io,
     os::fd::AsRawFd,
     panic,
     pin::Pin,
-    sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    },
     task::{Context, Poll, Waker},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -45,9 +49,10 @@ const SLEEP_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Time between two knocks at an executor that has not begun with its future.
 const KNOCK_FIRST: Duration = Duration::from_millis(5);
 
-/// Time between two knocks at an executor that runs: the longest that it can sleep through work
-/// if every beat of its heart was lost. A knock that is not needed costs microseconds.
-const KNOCK: Duration = Duration::from_millis(100);
+/// Time without a sign of life after which an executor that runs is knocked at: longer than the
+/// slowest beat of a heart. It sleeps through work for twice as long at most, if every beat of its
+/// heart was lost.
+const KNOCK: Duration = Duration::from_millis(250);
 
 /// How an executor ended that gave no output.
 #[derive(Debug)]
@@ -137,11 +142,20 @@ fn run_to_end<T, F: Future<Output = T>>(
 }
 
 thread_local! {
-    /// Whether somebody knocks at the executor of this thread.
-    static IS_KNOCKED: Cell<bool> = const { Cell::new(false) };
+    /// The signs of life of this thread's executor, where somebody looks at them.
+    static SIGNS: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
 }
 
-/// A thread that wakes an executor again and again, for as long as this exists.
+/// Gives a sign of life of this thread's executor.
+pub(crate) fn is_alive() {
+    SIGNS.with_borrow(|signs| {
+        if let Some(signs) = signs {
+            signs.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// A thread that wakes an executor which gives no sign of life, for as long as this exists.
 ///
 /// An executor can sleep with runnable tasks (see `heartbeat.rs`), its very first one too. Whatever
 /// would wake it from within is armed by a task, and that task can be left lying with the others;
@@ -157,7 +171,7 @@ pub(crate) struct Knocker {
 impl Knocker {
     /// Knocks at this thread's executor, unless somebody does so already.
     pub(crate) fn start_here() -> io::Result<Option<Self>> {
-        if IS_KNOCKED.get() {
+        if SIGNS.with_borrow(Option::is_some) {
             return Ok(None);
         }
         let knocker = Self::start(|woken| TaskHandle(glommio::spawn_local(woken)))?;
@@ -169,21 +183,27 @@ impl Knocker {
         let (send_waker, wakers) = sync_channel(1);
         let woken = spawn(Woken(send_waker));
         let (begun, has_begun) = channel::<()>();
+        let signs = Arc::<AtomicU64>::default();
+        let seen = Arc::clone(&signs);
         let thread =
             thread::Builder::new().name("ringcall-knocks".to_owned()).spawn(move || {
                 let (mut period, mut waker): (_, Option<Waker>) = (KNOCK_FIRST, None);
+                let mut before = 0;
                 loop {
                     match has_begun.recv_timeout(period) {
                         Ok(()) => period = KNOCK,
                         Err(RecvTimeoutError::Timeout) => {
-                            waker = waker.or_else(|| wakers.try_recv().ok());
-                            waker.iter().for_each(Waker::wake_by_ref);
+                            let now = seen.load(Ordering::Relaxed);
+                            if std::mem::replace(&mut before, now) == now {
+                                waker = waker.or_else(|| wakers.try_recv().ok());
+                                waker.iter().for_each(Waker::wake_by_ref);
+                            }
                         }
                         Err(RecvTimeoutError::Disconnected) => return,
                     }
                 }
             })?;
-        IS_KNOCKED.set(true);
+        SIGNS.set(Some(signs));
         Ok(Self { begun: Some(begun), thread: Some(thread), _woken: woken })
     }
 
@@ -198,7 +218,7 @@ impl Knocker {
 
 impl Drop for Knocker {
     fn drop(&mut self) {
-        IS_KNOCKED.set(false);
+        SIGNS.set(None);
         self.begun.take();
         if let Some(thread) = self.thread.take() {
             // It does not panic.

@@ -14,7 +14,7 @@
 //!
 //! On a core that others keep busy even that happens: the executor is descheduled for longer than
 //! its timer at every one of its four chances. So the last word is a thread's that knocks from
-//! outside (`Knocker` in `executor.rs`), seldom and for ever.
+//! outside when it has felt no beat for a while (`Knocker` in `executor.rs`).
 
 use std::{
     cell::{Cell, RefCell},
@@ -112,6 +112,7 @@ async fn beat(shard: Weak<Shard>, index: usize) {
         // Nothing to read means that the period was changed since the tick.
         let _ = rustix::io::read(&shard.heartbeat.timers[index].fd, &mut ticks);
         shard.counters.heartbeats.add(1);
+        executor::is_alive();
         if shard.until_next_timer().is_some_and(|until| until <= HEARTBEAT_IDLE) {
             // It sleeps no longer than until then, once it has looked at the clock again.
             shard.wake_driver();

@@ -44,6 +44,7 @@ mod socket;
 mod streams;
 mod tasks;
 mod tls;
+mod topic;
 
 pub use std::net::ToSocketAddrs;
 
@@ -74,6 +75,7 @@ pub use crate::{
     shard::ShardError,
     socket::SocketConfig,
     streams::{Item, ItemSender, NoItems, Sink, Source, Stream, StreamCall},
+    topic::{Lag, Subscriber, Topic},
 };
 
 /// What a service, its server and its clients need, for one `use`.

@@ -1,119 +1,19 @@
-//! Streams: items travel in both directions while a call runs, in order, and no faster than they
-//! are taken.
+//! Streams: items travel in both directions while a call runs, in order, and are read in place.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 
-use ringcall::{Code, Context, Request, RunConfig, Server, ShardConfig, Sink, Source, Status};
-use support::wait::watched;
-
-#[ringcall::message]
-pub struct Range {
-    pub from: u64,
-    pub to: u64,
-}
-
-#[ringcall::message]
-pub struct Number {
-    pub number: u64,
-}
-
-#[ringcall::message]
-pub struct Part {
-    pub bytes: Vec<u8>,
-}
-
-#[ringcall::service]
-pub trait Numbers {
-    /// Sends the numbers of the range, and replies with how many they were.
-    async fn count(
-        &self,
-        cx: &Context,
-        request: Request<'_, Range>,
-        numbers: Sink<'_, Number>,
-    ) -> Result<Number, Status>;
-
-    /// Replies with the sum of the numbers sent.
-    async fn sum(
-        &self,
-        cx: &Context,
-        request: Request<'_, Range>,
-        numbers: Source<Number>,
-    ) -> Result<Number, Status>;
-
-    /// Sends back each part.
-    async fn echo(
-        &self,
-        cx: &Context,
-        request: Request<'_, Range>,
-        parts: Source<Part>,
-        back: Sink<'_, Part>,
-    ) -> Result<Number, Status>;
-}
-
-struct Service;
-
-impl Numbers for Service {
-    async fn count(
-        &self,
-        _: &Context,
-        request: Request<'_, Range>,
-        numbers: Sink<'_, Number>,
-    ) -> Result<Number, Status> {
-        let (from, to) = (request.from.to_native(), request.to.to_native());
-        for number in from..to {
-            numbers.send(&Number { number }).await?;
-        }
-        if to == 13 {
-            return Err(Status::new(Code::OutOfRange, "thirteen"));
-        }
-        Ok(Number { number: to - from })
-    }
-
-    async fn sum(
-        &self,
-        _: &Context,
-        _: Request<'_, Range>,
-        mut numbers: Source<Number>,
-    ) -> Result<Number, Status> {
-        let mut sum = 0;
-        while let Some(number) = numbers.next().await? {
-            sum += number.number.to_native();
-        }
-        Ok(Number { number: sum })
-    }
-
-    async fn echo(
-        &self,
-        _: &Context,
-        _: Request<'_, Range>,
-        mut parts: Source<Part>,
-        back: Sink<'_, Part>,
-    ) -> Result<Number, Status> {
-        let mut count = 0;
-        while let Some(part) = parts.next().await? {
-            back.send(&part.to_owned()?).await?;
-            count += 1;
-        }
-        Ok(Number { number: count })
-    }
-}
-
-fn with_client<F: Future<Output = ()>>(test: impl FnOnce(NumbersClient) -> F + Send + 'static) {
-    watched(|| {
-        let server = Server::builder().cores([0]);
-        let server = server.serve(("127.0.0.1", 0), |_| NumbersServer::new(Service)).unwrap();
-        let run = RunConfig::new().shard(ShardConfig::new()).run(async {
-            test(NumbersClient::connect(server.address()).await.unwrap()).await;
-        });
-        run.unwrap();
-    });
-}
+use ringcall::{Code, is_in_receive_pool};
+use support::{
+    event::background,
+    feed::{FULL, NONE, Number, Part, Range, THIRTEEN, with_client},
+    wait::{all, until_async},
+};
 
 #[test]
 fn items_of_a_server_come_in_order_and_then_the_reply() {
-    with_client(async |client| {
+    with_client(async |client, _| {
         for len in [0, 1, 1_000, 100_000] {
             let range = Range { from: 7, to: 7 + len };
             let mut numbers = client.count(&range).await.unwrap();
@@ -130,8 +30,8 @@ fn items_of_a_server_come_in_order_and_then_the_reply() {
 
 #[test]
 fn items_of_a_client_arrive_in_order() {
-    with_client(async |client| {
-        let numbers = client.sum(&Range { from: 0, to: 0 }).await.unwrap();
+    with_client(async |client, _| {
+        let numbers = client.sum(&NONE).await.unwrap();
         for number in 0..100_000 {
             numbers.send(&Number { number }).await.unwrap();
         }
@@ -141,10 +41,10 @@ fn items_of_a_client_arrive_in_order() {
 
 #[test]
 fn items_of_any_length_travel_both_ways() {
-    with_client(async |client| {
-        let mut echo = client.echo(&Range { from: 0, to: 0 }).await.unwrap();
+    with_client(async |client, _| {
+        let mut echo = client.echo(&NONE).await.unwrap();
         for len in [0, 1, 100, 16_000, 100_000, 1 << 20, 3 << 20, 5] {
-            let part = Part { bytes: vec![len as u8; len] };
+            let part = Part::new(len);
             echo.send(&part).await.unwrap();
             let back = echo.next().await.unwrap().unwrap();
             assert_eq!(back.bytes.as_slice(), part.bytes);
@@ -155,12 +55,90 @@ fn items_of_any_length_travel_both_ways() {
 
 #[test]
 fn a_stream_that_fails_gives_its_items_and_then_the_status() {
-    with_client(async |client| {
-        let mut numbers = client.count(&Range { from: 10, to: 13 }).await.unwrap();
-        for expected in 10..13 {
+    with_client(async |client, _| {
+        let mut numbers = client.count(&Range { from: 10, to: THIRTEEN }).await.unwrap();
+        for expected in 10..THIRTEEN {
             assert_eq!(numbers.next().await.unwrap().unwrap().number, expected);
         }
         let status = numbers.next().await.err().unwrap();
         assert_eq!((status.code(), status.message()), (Code::OutOfRange, "thirteen"));
+        // Nothing follows it.
+        assert!(numbers.next().await.unwrap().is_none());
+        assert_eq!(numbers.finish().await.err().unwrap().code(), Code::Internal);
+    });
+}
+
+#[test]
+fn both_sides_send_at_once_more_than_their_windows() {
+    with_client(async |client, _| {
+        let mut echo = client.echo(&NONE).await.unwrap();
+        let sender = echo.sender();
+        let count = 20 * FULL;
+        let sending = background(async move {
+            for len in 0..count {
+                sender.send(&Part::new(len as usize % 300)).await.unwrap();
+            }
+            sender.end();
+        });
+        for len in 0..count {
+            let part = echo.next().await.unwrap().unwrap();
+            assert_eq!(part.bytes.len() as u64, len % 300);
+        }
+        sending.await;
+        assert!(echo.next().await.unwrap().is_none());
+        assert_eq!(echo.finish().await.unwrap().number, count);
+    });
+}
+
+#[test]
+fn a_thousand_streams_run_at_once_on_one_connection() {
+    with_client(async |client, watch| {
+        let streams = all((0..1_000).map(|_| async { client.echo(&NONE).await.unwrap() })).await;
+        until_async("all of them run", || watch.running() == 1_000).await;
+        let exchange = streams.into_iter().enumerate().map(async |(at, mut stream)| {
+            for round in 0..10 {
+                let len = (at * 31 + round * 7) % 1_500;
+                stream.send(&Part::new(len)).await.unwrap();
+                let part = stream.next().await.unwrap().unwrap();
+                assert_eq!(part.bytes.as_slice(), Part::new(len).bytes);
+            }
+            stream.finish().await.unwrap().number.to_native()
+        });
+        assert!(all(exchange).await.into_iter().all(|count| count == 10));
+        assert_eq!(watch.running(), 0);
+    });
+}
+
+#[test]
+fn items_are_read_in_place_at_both_ends() {
+    with_client(async |client, _| {
+        let mut looks = client.look(&NONE).await.unwrap();
+        for len in [1, 64, 4_000, 15_000] {
+            looks.send(&Part::new(len)).await.unwrap();
+            let seen = looks.next().await.unwrap().unwrap();
+            assert_eq!(seen.number, 1, "an item of {len} bytes was copied at the server");
+            assert!(is_in_receive_pool(&*seen), "its answer was copied at the client");
+        }
+        // The last item was held to the end.
+        assert_eq!(looks.finish().await.unwrap().number, 1);
+    });
+}
+
+#[test]
+fn what_is_kept_of_an_item_stays_as_it_came() {
+    with_client(async |client, _| {
+        let count = 2 * FULL;
+        let mut numbers = client.count(&Range { from: 0, to: count }).await.unwrap();
+        let mut kept = Vec::new();
+        while let Some(item) = numbers.next().await.unwrap() {
+            kept.push(item);
+        }
+        numbers.finish().await.unwrap();
+        let again = client.count(&Range { from: 5, to: 5 + count }).await.unwrap();
+        again.finish().await.unwrap();
+        for (item, number) in kept.iter().zip(0..) {
+            assert_eq!(item.number, number);
+        }
+        assert_eq!(kept.len() as u64, count);
     });
 }

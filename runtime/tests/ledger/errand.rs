@@ -21,12 +21,14 @@ use crate::{
     support::wait::until_async,
 };
 
+/// The one-way calls that were made on a connection, in their order.
+pub(crate) type OneWays = Rc<RefCell<Vec<u64>>>;
+
 /// One end of a connection, as it calls the other.
 pub(crate) struct Errands {
     post: PostClient,
     book: Arc<Book>,
-    /// One-way calls that were made, in their order.
-    one_ways: Rc<RefCell<Vec<u64>>>,
+    one_ways: OneWays,
     is_cut: bool,
     is_from_handler: bool,
     seed: Cell<u64>,
@@ -118,22 +120,25 @@ fn body_len(random: &mut Random) -> u32 {
 impl Errands {
     /// Calls that a client makes.
     pub(crate) fn of_client(client: Client, book: &Arc<Book>, is_cut: bool, seed: u64) -> Self {
-        Self::new(client, book, is_cut, false, seed)
+        let one_ways = Self::note_one_ways(&client, book);
+        let (post, book, seed) = (PostClient::on(client), Arc::clone(book), Cell::new(seed));
+        Self { post, book, one_ways, is_cut, is_from_handler: false, seed }
     }
 
-    /// Calls that handlers make to their caller.
-    pub(crate) fn of_handlers(client: Client, book: &Arc<Book>, is_cut: bool) -> Self {
-        Self::new(client, book, is_cut, true, 0)
-    }
-
-    fn new(
+    /// Calls that handlers make to their caller, with the one-way calls that were made to it.
+    pub(crate) fn of_handlers(
         client: Client,
         book: &Arc<Book>,
         is_cut: bool,
-        is_from_handler: bool,
-        seed: u64,
+        one_ways: &OneWays,
     ) -> Self {
-        let one_ways = Rc::new(RefCell::new(Vec::new()));
+        let (post, book, one_ways) = (PostClient::on(client), Arc::clone(book), one_ways.clone());
+        Self { post, book, one_ways, is_cut, is_from_handler: true, seed: Cell::new(0) }
+    }
+
+    /// From here on the one-way calls of a connection are noted, and their notices have a place.
+    pub(crate) fn note_one_ways(client: &Client, book: &Arc<Book>) -> OneWays {
+        let one_ways = OneWays::default();
         let (made, theirs) = (Rc::clone(&one_ways), Arc::clone(book));
         client.on_notice(move |number, status| {
             let id = made.borrow().get(number as usize - 1).copied();
@@ -142,8 +147,7 @@ impl Errands {
                 None => theirs.fault(Fault::Crossed, format!("notice {number}: {status}")),
             }
         });
-        let (post, book, seed) = (PostClient::on(client), Arc::clone(book), Cell::new(seed));
-        Self { post, book, one_ways, is_cut, is_from_handler, seed }
+        one_ways
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -14,7 +14,7 @@ use ringcall::{Code, Context, Item, Request, Sink, Source, Status};
 
 use crate::{
     book::{Book, End, Fault, Kind},
-    errand::Errands,
+    errand::{Errands, OneWays},
     items::{self, Items},
     letter::{ArchivedLetter, Letter, flags},
 };
@@ -65,8 +65,8 @@ pub(crate) struct Office {
     book: Arc<Book>,
     /// Handlers that have begun and not ended.
     running: Rc<Cell<u64>>,
-    /// The callers, by where they call from, each since its first call.
-    callers: RefCell<HashMap<SocketAddr, Rc<Errands>>>,
+    /// What was sent one way to each caller, by where it calls from, since its first call.
+    callers: RefCell<HashMap<SocketAddr, OneWays>>,
 }
 
 /// A handler that has begun: it has one end.
@@ -145,11 +145,8 @@ impl Drop for Work<'_> {
 impl Post for Office {
     async fn begin(&self, cx: &Context, request: Request<'_, Letter>) -> Result<Letter, Status> {
         let work = self.work(Kind::Unary, request).await;
-        let is_cut = request.has(flags::IS_CUT);
-        let caller = Errands::of_handlers(cx.caller(), &self.book, is_cut);
-        let mut callers = self.callers.borrow_mut();
-        callers.retain(|_, caller| caller.is_open());
-        callers.insert(cx.peer(), Rc::new(caller));
+        let one_ways = Errands::note_one_ways(&cx.caller(), &self.book);
+        self.callers.borrow_mut().insert(cx.peer(), one_ways);
         work.result(0)
     }
 
@@ -222,13 +219,15 @@ impl Post for Office {
     }
 
     async fn ask_back(&self, cx: &Context, request: Request<'_, Letter>) -> Result<Letter, Status> {
-        let caller = self.callers.borrow().get(&cx.peer()).map(Rc::clone);
+        let one_ways = self.callers.borrow().get(&cx.peer()).map(Rc::clone);
         let work = self.work(Kind::AskBack, request).await;
         let count = request.count.to_native();
-        let Some(caller) = caller else {
+        let Some(one_ways) = one_ways else {
             self.book.fault(Fault::Untrue, format!("call {} came before `begin`", work.id));
             return work.result(0);
         };
+        let is_cut = request.has(flags::IS_CUT);
+        let caller = Errands::of_handlers(cx.caller(), &self.book, is_cut, &one_ways);
         for index in 0..count {
             caller.back(work.id, index, request.has(flags::MAY_STOP)).await;
         }

@@ -8,6 +8,7 @@ pub(crate) mod child;
 pub(crate) mod desk;
 pub(crate) mod echo;
 pub(crate) mod event;
+pub(crate) mod feed;
 pub(crate) mod host;
 pub(crate) mod raw;
 pub(crate) mod server;

@@ -1,0 +1,325 @@
+//! Subscriptions: what is published once and goes to everybody who listens, each at their own pace.
+//!
+//! On top of streams and beside the path of a call. A topic belongs to one shard, as its
+//! subscribers do; what it holds for each of them is bounded, and a policy says what becomes of a
+//! subscriber that is slower than what is published.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    rc::{Rc, Weak},
+    task::{Poll, Waker},
+};
+
+use ringcall_codec::{Code, Message, Status};
+
+use crate::streams::Sink;
+
+/// What becomes of a subscriber that has as many items waiting as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lag {
+    /// Who publishes waits for it, and with that everybody else who listens.
+    Block,
+    /// The item that has waited longest is dropped, and counted as [missed](Subscriber::missed).
+    DropOldest,
+    /// The subscription ends with `RESOURCE_EXHAUSTED`, and what waited is dropped.
+    Disconnect,
+}
+
+/// What is published to everybody who listens on this shard. Clones are the same topic; when the
+/// last is dropped, it ends.
+///
+/// An item is kept once, whoever waits for it. To reach subscribers of other shards, give each
+/// shard a topic and send it what is to be published.
+pub struct Topic<T>(Rc<Hub<T>>);
+
+/// One who listens to a [`Topic`]. Dropping it ends the subscription.
+pub struct Subscriber<T>(Rc<Queue<T>>);
+
+struct Hub<T> {
+    queues: RefCell<Vec<Rc<Queue<T>>>>,
+    /// Subscribers for which publishers wait.
+    full: Cell<usize>,
+    /// Publishers that wait.
+    waiting: RefCell<Vec<Waker>>,
+    /// Whom an item wakes; empty, and kept for its place in memory.
+    wakers: RefCell<Vec<Waker>>,
+}
+
+struct Queue<T> {
+    hub: Weak<Hub<T>>,
+    lag: Lag,
+    depth: usize,
+    /// The place among those of the topic.
+    index: Cell<usize>,
+    items: RefCell<VecDeque<Rc<T>>>,
+    missed: Cell<u64>,
+    end: Cell<End>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Whether more items come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    /// The topic is gone.
+    Ended,
+    /// The subscriber was too slow.
+    Lagged,
+}
+
+impl<T> Topic<T> {
+    /// A topic that nobody listens to.
+    pub fn new() -> Self {
+        Self(Rc::new(Hub {
+            queues: RefCell::default(),
+            full: Cell::new(0),
+            waiting: RefCell::default(),
+            wakers: RefCell::default(),
+        }))
+    }
+
+    /// Listens to what is published from now on. At most `depth` items wait, at least one; then
+    /// `lag` says what becomes of the subscriber.
+    pub fn subscribe(&self, lag: Lag, depth: usize) -> Subscriber<T> {
+        let mut queues = self.0.queues.borrow_mut();
+        let queue = Rc::new(Queue {
+            hub: Rc::downgrade(&self.0),
+            lag,
+            depth: depth.max(1),
+            index: Cell::new(queues.len()),
+            items: RefCell::default(),
+            missed: Cell::new(0),
+            end: Cell::new(End::Open),
+            waker: RefCell::default(),
+        });
+        queues.push(Rc::clone(&queue));
+        Subscriber(queue)
+    }
+
+    /// How many listen.
+    pub fn subscribers(&self) -> usize {
+        self.0.queues.borrow().len()
+    }
+
+    /// Gives an item to everybody who listens, to all at once. Waits first while a subscriber of
+    /// [`Lag::Block`] has no room, and for no other. Dropping the future publishes nothing.
+    ///
+    /// Several that wait are in no order.
+    pub async fn publish(&self, item: T) {
+        let mut item = Some(item);
+        poll_fn(|cx| {
+            if self.0.full.get() > 0 {
+                self.0.wait(cx.waker());
+                return Poll::Pending;
+            }
+            if let Some(item) = item.take() {
+                self.0.give(&Rc::new(item));
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Gives an item to everybody who listens, unless that would have to wait.
+    ///
+    /// # Errors
+    ///
+    /// The item, where a subscriber of [`Lag::Block`] has no room.
+    pub fn try_publish(&self, item: T) -> Result<(), T> {
+        if self.0.full.get() > 0 {
+            return Err(item);
+        }
+        self.0.give(&Rc::new(item));
+        Ok(())
+    }
+}
+
+impl<T> Default for Topic<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Clone for Topic<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Hub<T> {
+    fn drop(&mut self) {
+        let queues = self.queues.take();
+        queues.iter().for_each(|queue| queue.end(End::Ended));
+    }
+}
+
+impl<T> Subscriber<T> {
+    /// The next item, in the order in which they were published.
+    ///
+    /// # Errors
+    ///
+    /// With `RESOURCE_EXHAUSTED` where the subscriber was too slow and its policy is
+    /// [`Lag::Disconnect`]; with `UNAVAILABLE` after the last item of a topic that was dropped.
+    pub async fn next(&mut self) -> Result<Rc<T>, Status> {
+        let item = poll_fn(|cx| self.0.poll_next(cx.waker())).await;
+        item.map_err(|end| self.status(end))
+    }
+
+    /// How many items the subscriber has missed so far, all of them from before the next.
+    pub fn missed(&self) -> u64 {
+        self.0.missed.get()
+    }
+
+    /// Sends each item to the caller of a handler, for as long as the call runs: a handler whose
+    /// caller is gone is dropped while it waits here. A caller that takes no items makes the
+    /// subscriber slow, and what then happens is its policy's to say.
+    ///
+    /// Done when the topic has ended and everything was sent. An item that waits to be sent is
+    /// none of the `depth` that wait to be taken; where the future is dropped then, it is lost.
+    ///
+    /// # Errors
+    ///
+    /// Where the subscriber was too slow, as [`next`](Self::next) says, or an item cannot be sent,
+    /// as [`Sink::send`] says.
+    pub async fn forward(&mut self, sink: &Sink<'_, T>) -> Result<(), Status>
+    where
+        T: Message,
+    {
+        loop {
+            match poll_fn(|cx| self.0.poll_next(cx.waker())).await {
+                Ok(item) => sink.send(&item).await?,
+                Err(End::Lagged) => return Err(self.status(End::Lagged)),
+                Err(End::Ended | End::Open) => return Ok(()),
+            }
+        }
+    }
+
+    #[cold]
+    fn status(&self, end: End) -> Status {
+        match end {
+            End::Lagged => {
+                let text = format!("more than {} items waited to be taken", self.0.depth);
+                Status::new(Code::ResourceExhausted, text)
+            }
+            End::Ended | End::Open => Status::new(Code::Unavailable, "the topic has ended"),
+        }
+    }
+}
+
+impl<T> Drop for Subscriber<T> {
+    fn drop(&mut self) {
+        if let Some(hub) = self.0.hub.upgrade() {
+            hub.forget(&self.0);
+        }
+    }
+}
+
+impl<T> Hub<T> {
+    /// Notes a publisher that waits.
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|kept| kept.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    /// Gives an item to everybody who listens.
+    fn give(&self, item: &Rc<T>) {
+        let mut wakers = self.wakers.take();
+        let mut lagged = Vec::new();
+        for queue in self.queues.borrow().iter() {
+            if !queue.give(item) {
+                lagged.push(Rc::clone(queue));
+                continue;
+            }
+            if queue.is_full() {
+                self.full.set(self.full.get() + 1);
+            }
+            wakers.extend(queue.waker.take());
+        }
+        for queue in lagged {
+            self.forget(&queue);
+            queue.end(End::Lagged);
+        }
+        // Nothing is borrowed any more: what a waker does is its own affair.
+        wakers.drain(..).for_each(Waker::wake);
+        self.wakers.replace(wakers);
+    }
+
+    /// Takes a subscriber out, if it is there.
+    fn forget(&self, queue: &Rc<Queue<T>>) {
+        let mut queues = self.queues.borrow_mut();
+        let at = queue.index.get();
+        if queues.get(at).is_none_or(|there| !Rc::ptr_eq(there, queue)) {
+            return;
+        }
+        queues.swap_remove(at);
+        if let Some(moved) = queues.get(at) {
+            moved.index.set(at);
+        }
+        drop(queues);
+        if queue.is_full() {
+            self.has_room();
+        }
+    }
+
+    /// A subscriber for which publishers waited has room, or is gone.
+    fn has_room(&self) {
+        self.full.set(self.full.get() - 1);
+        if self.full.get() == 0 {
+            self.waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Whether publishers wait for it.
+    fn is_full(&self) -> bool {
+        self.lag == Lag::Block && self.items.borrow().len() == self.depth
+    }
+
+    /// Keeps an item for its subscriber. False where that is to be disconnected.
+    fn give(&self, item: &Rc<T>) -> bool {
+        let mut items = self.items.borrow_mut();
+        if items.len() == self.depth {
+            if self.lag == Lag::Disconnect {
+                return false;
+            }
+            // Publishers wait for one that blocks, so this one drops the oldest.
+            items.pop_front();
+            self.missed.set(self.missed.get() + 1);
+        }
+        items.push_back(Rc::clone(item));
+        true
+    }
+
+    /// No more items come.
+    fn end(&self, end: End) {
+        self.end.set(end);
+        if end == End::Lagged {
+            self.items.take();
+        }
+        let waker = self.waker.take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll_next(&self, waker: &Waker) -> Poll<Result<Rc<T>, End>> {
+        let was_full = self.is_full();
+        let item = self.items.borrow_mut().pop_front();
+        match (item, self.end.get()) {
+            (Some(item), _) => {
+                if was_full && let Some(hub) = self.hub.upgrade() {
+                    hub.has_room();
+                }
+                Poll::Ready(Ok(item))
+            }
+            (None, End::Open) => {
+                *self.waker.borrow_mut() = Some(waker.clone());
+                Poll::Pending
+            }
+            (None, end) => Poll::Ready(Err(end)),
+        }
+    }
+}
