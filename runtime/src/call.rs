@@ -242,7 +242,7 @@ impl<'a, Q> InFlight<'a, Q> {
 impl<Q: Message> InFlight<'_, Q> {
     /// Encodes the request, or waits for room to do so. The call, once it is made, is the
     /// caller's to await and to give up.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start(&mut self, waker: &Waker) -> Poll<Result<CallId, Status>> {
         let connection = self.client.connection();
         let CallState::New { request, ticket, deadline_us } = &mut self.state else {
