@@ -98,3 +98,25 @@ fn interceptors_ask_for_a_token_and_tell_how_calls_end() {
     lines.sort_unstable();
     assert_eq!(lines.join("\n") + "\n", expected);
 }
+
+#[test]
+fn streams_go_in_either_direction_and_both() {
+    let expected = "\
+        2 3 5 7 11 13 17 19 23 29 are 10 primes\n\
+        the sum is 435\n\
+        100000 squares, the last is 10000000000\n";
+    assert_eq!(output_of("streams"), expected);
+}
+
+#[test]
+fn subscribe_tells_a_slow_listener_what_it_missed_and_disconnects_another() {
+    let expected = "\
+        every: 999 cents\n\
+        last: 999 cents\n\
+        every: 1001 cents\n\
+        last: 1001 cents\n\
+        server: a listener has missed 936 prices\n\
+        last: 936 cents, the oldest that was kept\n\
+        every: resource exhausted: more than 64 items waited to be taken\n";
+    assert_eq!(output_of("subscribe"), expected);
+}

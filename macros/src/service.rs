@@ -216,10 +216,14 @@ impl Service<'_> {
         };
         quote! {
             #(#cfgs)*
-            #client::#constant => match call.read::<#request>() {
-                Ok(request) => { #answer }
-                Err(status) => call.reject(&status),
-            },
+            #client::#constant => {
+                // Not a match around the answer: its value would be kept for as long as that takes.
+                let request = match call.read::<#request>() {
+                    Ok(request) => request,
+                    Err(status) => return call.reject(&status),
+                };
+                #answer
+            }
         }
     }
 }
@@ -267,12 +271,13 @@ mod tests {
             async fn get<'a>(&self, cx: &Context, q: Request<'a, Q<'a>>) -> Result<R<'a>, E>;
         });
         let arm = quote! {
-            KvClient::GET => match call.read::<Q<'_>>() {
-                Ok(request) => {
-                    call.reply::<R<'_>, E>(Kv::get(&self.0, call.context(), request).await,);
-                }
-                Err(status) => call.reject(&status),
-            },
+            KvClient::GET => {
+                let request = match call.read::<Q<'_>>() {
+                    Ok(request) => request,
+                    Err(status) => return call.reject(&status),
+                };
+                call.reply::<R<'_>, E>(Kv::get(&self.0, call.context(), request).await,);
+            }
         };
         assert!(expanded.contains(&text(arm)), "{expanded}");
     }
@@ -284,13 +289,14 @@ mod tests {
             async fn note(&self, cx: &Context, request: Request<'_, Line>);
         });
         let arm = quote! {
-            KvClient::NOTE => match call.read::<Line>() {
-                Ok(request) => {
-                    Kv::note(&self.0, call.context(), request).await;
-                    call.done();
-                }
-                Err(status) => call.reject(&status),
-            },
+            KvClient::NOTE => {
+                let request = match call.read::<Line>() {
+                    Ok(request) => request,
+                    Err(status) => return call.reject(&status),
+                };
+                Kv::note(&self.0, call.context(), request).await;
+                call.done();
+            }
         };
         assert!(expanded.contains(&text(arm)), "{expanded}");
         let method = quote! {

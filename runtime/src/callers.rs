@@ -11,7 +11,7 @@ use std::{
 
 use ringcall_codec::{CallId, Code, SessionError, Status};
 
-use crate::{config::CALLERS_WAITING_MAX, ring::Lease, shard::Shard};
+use crate::{config::CALLERS_WAITING_MAX, ring::Lease, shard::Shard, slab::grow};
 
 /// Who waits for the outcomes of the calls made on a connection.
 pub(crate) struct Callers {
@@ -125,7 +125,7 @@ impl Callers {
         let slot = call.slot() as usize;
         if slot >= seats.len() {
             let empty = || Seat { outcome: Outcome::Nobody, waker: Waker::noop().clone() };
-            seats.resize_with(slot + 1, empty);
+            grow(&mut seats, slot + 1, empty);
         }
         let seat = &mut seats[slot];
         seat.outcome = Outcome::Awaited;

@@ -5,9 +5,10 @@
 //! nothing else.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     marker::PhantomData,
     panic::{self, AssertUnwindSafe},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -97,25 +98,43 @@ where
     F: Future<Output = ()> + 'static,
 {
     #[cold]
-    fn spawn(&self, mut slot: Slot<F>, connection: &Rc<Connection>, call: CallId, tag: CallTag) {
-        let (slots, shard) = (Rc::clone(&self.slots), Rc::clone(&self.shard));
+    fn spawn(&self, slot: Slot<F>, connection: &Rc<Connection>, call: CallId, tag: CallTag) {
         let info = S::METHODS.iter().find(|info| info.id == tag.method());
         let is_stoppable = !tag.is_one_way() && !info.is_some_and(|info| info.no_cancel);
         let seat = is_stoppable.then(|| Seat::new(connection, call));
-        shard.handler_spawned();
-        tasks::spawn(async move {
-            poll_fn(|cx| {
-                if let Some(seat) = &seat
-                    && seat.poll_stop(cx.waker()).is_ready()
-                {
-                    return drop_caught(&mut slot, &shard);
-                }
-                poll_caught(&mut slot, cx, &shard)
-            })
-            .await;
-            slots.recycle(slot);
-            shard.handler_done();
-        });
+        self.shard.handler_spawned();
+        let (slots, shard) = (Rc::clone(&self.slots), Rc::clone(&self.shard));
+        tasks::spawn_small(Waiting { slot: Some(slot), seat, slots, shard });
+    }
+}
+
+/// A handler that waits, as a task. Written out, since it is most of what an idle stream takes.
+struct Waiting<F: Future> {
+    /// Nothing in it once the handler is done.
+    slot: Option<Slot<F>>,
+    seat: Option<Seat>,
+    slots: Rc<Slots<F>>,
+    shard: Rc<Shard>,
+}
+
+impl<F: Future<Output = ()>> Future for Waiting<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(slot) = &mut this.slot else { return Poll::Ready(()) };
+        let must_stop =
+            this.seat.as_ref().is_some_and(|seat| seat.poll_stop(cx.waker()).is_ready());
+        let done = if must_stop {
+            drop_caught(slot, &this.shard)
+        } else {
+            poll_caught(slot, cx, &this.shard)
+        };
+        if done.is_ready() {
+            this.slot.take().into_iter().for_each(|slot| this.slots.recycle(slot));
+            this.shard.handler_done();
+        }
+        done
     }
 }
 

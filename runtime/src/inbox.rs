@@ -11,27 +11,37 @@ use std::{
 
 use ringcall_codec::{CallId, StreamId};
 
-use crate::{ring::Lease, shard::Shard};
+use crate::{ring::Lease, shard::Shard, slab::grow};
 
 /// The streams of a connection, by slot: those of calls made here, and those of calls served here.
 #[derive(Default)]
 pub(crate) struct Inboxes {
-    made: RefCell<Vec<Option<Box<Inbox>>>>,
-    served: RefCell<Vec<Option<Box<Inbox>>>>,
+    made: RefCell<Vec<Inbox>>,
+    served: RefCell<Vec<Inbox>>,
     /// The streams that wait for what all share: the connection's credit, or room in its send
     /// buffer. Each is here once at most.
     senders: RefCell<Vec<StreamId>>,
 }
 
+/// The place of a stream in the table: small, as there can be thousands that idle.
 struct Inbox {
+    /// Zero where there is no stream.
     generation: u32,
     end: End,
     /// Whether the stream is among those that wait for what all share.
     waits_for_room: bool,
-    /// Items, and the lengths of their frames in bytes.
-    items: VecDeque<(Lease, u64)>,
     /// Who waits for an item.
     taker: Option<Waker>,
+    /// Made for the first item or sender that waits.
+    queues: Option<Box<Queues>>,
+}
+
+const _: () = assert!(size_of::<Inbox>() == 32);
+
+#[derive(Default)]
+struct Queues {
+    /// Items, and the lengths of their frames in bytes.
+    items: VecDeque<(Lease, u64)>,
     /// Who waits to send: often one, or none.
     senders: Vec<Waker>,
 }
@@ -62,17 +72,9 @@ impl Inboxes {
     pub(crate) fn begin(&self, stream: StreamId) {
         let mut inboxes = self.of(stream).borrow_mut();
         let slot = stream.call.slot() as usize;
-        if slot >= inboxes.len() {
-            inboxes.resize_with(slot + 1, || None);
-        }
-        let before = inboxes[slot].replace(Box::new(Inbox {
-            generation: stream.call.generation(),
-            end: End::Open,
-            waits_for_room: false,
-            items: VecDeque::new(),
-            taker: None,
-            senders: Vec::new(),
-        }));
+        grow(&mut inboxes, slot + 1, || Inbox::of_generation(0));
+        let inbox = Inbox::of_generation(stream.call.generation());
+        let before = std::mem::replace(&mut inboxes[slot], inbox);
         drop(inboxes);
         // What an earlier call has left, whose outcome was taken and whose stream is still there.
         drop(before);
@@ -81,22 +83,22 @@ impl Inboxes {
     /// Forgets a stream, and lets go of its items. Who still waits finds that out.
     pub(crate) fn end(&self, shard: &Shard, stream: StreamId) {
         let mut inboxes = self.of(stream).borrow_mut();
-        if let Some(entry) = inboxes.get_mut(stream.call.slot() as usize)
-            && entry.as_ref().is_some_and(|inbox| inbox.is_of(stream.call))
+        if let Some(inbox) = inboxes.get_mut(stream.call.slot() as usize)
+            && inbox.is_of(stream.call)
         {
-            let ended = entry.take();
+            let ended = std::mem::replace(inbox, Inbox::of_generation(0));
             drop(inboxes);
-            let Some(mut ended) = ended else { return };
-            let waiting = ended.senders.drain(..).chain(ended.taker.take());
-            waiting.for_each(|waker| shard.wake_task(&waker));
-            // With its items buffers go back where they came from.
+            let Queues { items, senders } = ended.queues.map(|queues| *queues).unwrap_or_default();
+            senders.iter().chain(&ended.taker).for_each(|waker| shard.wake_task(waker));
+            // Buffers go back where they came from.
+            drop(items);
         }
     }
 
     /// An item has come.
     pub(crate) fn push(&self, shard: &Shard, stream: StreamId, item: Lease, frame_len: u64) {
         let waker = self.with(stream, |inbox| {
-            inbox.items.push_back((item, frame_len));
+            inbox.queues().items.push_back((item, frame_len));
             inbox.taker.take()
         });
         waker.flatten().iter().for_each(|waker| shard.wake_task(waker));
@@ -120,7 +122,7 @@ impl Inboxes {
 
     /// The next item, or the end. A stream that is not there was cut.
     pub(crate) fn poll_next(&self, stream: StreamId, waker: &Waker) -> Poll<Taken> {
-        let next = self.with(stream, |inbox| match (inbox.items.pop_front(), inbox.end) {
+        let next = self.with(stream, |inbox| match (inbox.pop(), inbox.end) {
             (Some((item, frame_len)), _) => Poll::Ready(Taken::Item(item, frame_len)),
             (None, End::Ended) => Poll::Ready(Taken::Ended),
             (None, End::Cut) => Poll::Ready(Taken::Cut),
@@ -152,10 +154,13 @@ impl Inboxes {
 
     /// There is credit for a stream, or there never will be: wakes everybody who waits to send.
     pub(crate) fn wake_senders_of(&self, shard: &Shard, stream: StreamId) {
-        let senders = self.with(stream, |inbox| std::mem::take(&mut inbox.senders));
-        if let Some(mut senders) = senders.filter(|senders| !senders.is_empty()) {
+        let senders = self.with(stream, |inbox| match &mut inbox.queues {
+            Some(queues) if !queues.senders.is_empty() => Some(std::mem::take(&mut queues.senders)),
+            _ => None,
+        });
+        if let Some(mut senders) = senders.flatten() {
             senders.drain(..).for_each(|waker| shard.wake_task(&waker));
-            self.with(stream, |inbox| keep_place(&mut inbox.senders, senders));
+            self.with(stream, |inbox| keep_place(&mut inbox.queues().senders, senders));
         }
     }
 
@@ -179,23 +184,24 @@ impl Inboxes {
     pub(crate) fn cut(&self, shard: &Shard) {
         self.wake_senders(shard);
         for inboxes in [&self.made, &self.served] {
-            let wakers: Vec<_> = (inboxes.borrow_mut().iter_mut().flatten())
+            let wakers: Vec<_> = (inboxes.borrow_mut().iter_mut())
                 .flat_map(|inbox| {
                     let taker = inbox.cut();
-                    inbox.senders.drain(..).chain(taker)
+                    let queues = inbox.queues.iter_mut();
+                    queues.flat_map(|queues| queues.senders.drain(..)).chain(taker)
                 })
                 .collect();
             wakers.iter().for_each(|waker| shard.wake_task(waker));
         }
     }
 
-    fn of(&self, stream: StreamId) -> &RefCell<Vec<Option<Box<Inbox>>>> {
+    fn of(&self, stream: StreamId) -> &RefCell<Vec<Inbox>> {
         if stream.is_made_here { &self.made } else { &self.served }
     }
 
     fn with<R>(&self, stream: StreamId, with: impl FnOnce(&mut Inbox) -> R) -> Option<R> {
         let mut inboxes = self.of(stream).borrow_mut();
-        let inbox = inboxes.get_mut(stream.call.slot() as usize)?.as_mut()?;
+        let inbox = inboxes.get_mut(stream.call.slot() as usize)?;
         inbox.is_of(stream.call).then(|| with(inbox))
     }
 }
@@ -208,6 +214,18 @@ fn keep_place<T>(list: &mut Vec<T>, emptied: Vec<T>) {
 }
 
 impl Inbox {
+    fn of_generation(generation: u32) -> Self {
+        Self { generation, end: End::Open, waits_for_room: false, taker: None, queues: None }
+    }
+
+    fn queues(&mut self) -> &mut Queues {
+        self.queues.get_or_insert_default()
+    }
+
+    fn pop(&mut self) -> Option<(Lease, u64)> {
+        self.queues.as_mut()?.items.pop_front()
+    }
+
     fn is_of(&self, call: CallId) -> bool {
         self.generation == call.generation()
     }
@@ -225,8 +243,9 @@ impl Inbox {
         if waker.will_wake(Waker::noop()) {
             return false;
         }
-        if !self.senders.iter().any(|kept| kept.will_wake(waker)) {
-            self.senders.push(waker.clone());
+        let senders = &mut self.queues().senders;
+        if !senders.iter().any(|kept| kept.will_wake(waker)) {
+            senders.push(waker.clone());
         }
         true
     }

@@ -13,6 +13,7 @@ use ringcall_codec::CallId;
 use crate::{
     connection::{Connection, State},
     shard::Shard,
+    slab::grow,
 };
 
 /// The waiting handlers of a connection.
@@ -67,9 +68,7 @@ impl Seat {
     pub(crate) fn new(connection: &Rc<Connection>, call: CallId) -> Self {
         let mut seats = connection.seats.0.borrow_mut();
         let slot = call.slot() as usize;
-        if slot >= seats.len() {
-            seats.resize_with(slot + 1, Handler::default);
-        }
+        grow(&mut seats, slot + 1, Handler::default);
         seats[slot] = Handler { generation: call.generation(), ..Handler::default() };
         Self { connection: Rc::clone(connection), call }
     }

@@ -10,7 +10,7 @@ use std::{
     ops::Deref,
     pin::Pin,
     rc::Rc,
-    task::{Context as TaskContext, Poll, Waker},
+    task::{Context as TaskContext, Poll, Waker, ready},
 };
 
 use ringcall_codec::{
@@ -32,15 +32,15 @@ use crate::{
 
 /// The items that a handler sends to its caller, while its call runs.
 pub struct Sink<'a, T> {
-    connection: &'a Rc<Connection>,
-    stream: StreamId,
+    /// Where the connection is, and the call.
+    context: &'a Context,
     items: PhantomData<fn(T)>,
 }
 
 /// The items that a caller sends to a handler.
 pub struct Source<T> {
     connection: Rc<Connection>,
-    stream: StreamId,
+    call: CallId,
     items: PhantomData<fn() -> T>,
 }
 
@@ -91,8 +91,17 @@ type Types<I, O, R, E> = PhantomData<fn(I) -> (O, R, E)>;
 impl<'a, T> Sink<'a, T> {
     #[inline]
     pub(crate) fn new(context: &'a Context) -> Self {
-        let stream = StreamId { call: context.call, is_made_here: false };
-        Self { connection: &context.connection, stream, items: PhantomData }
+        Self { context, items: PhantomData }
+    }
+
+    #[inline]
+    fn connection(&self) -> &'a Rc<Connection> {
+        &self.context.connection
+    }
+
+    #[inline]
+    fn stream(&self) -> StreamId {
+        StreamId { call: self.context.call, is_made_here: false }
     }
 }
 
@@ -105,7 +114,7 @@ impl<T: Message> Sink<'_, T> {
     /// Where the call is over, the item is longer than the caller accepts, or cannot be encoded.
     #[inline]
     pub fn send(&self, item: &T) -> impl Future<Output = Result<(), Status>> {
-        poll_fn(|cx| poll_send(self.connection, self.stream, item, cx.waker()))
+        poll_fn(|cx| poll_send(self.connection(), self.stream(), item, cx.waker()))
     }
 
     /// Sends an item that is laid out as `T` is, and may borrow for another time: `Row<'_>` of what
@@ -118,7 +127,7 @@ impl<T: Message> Sink<'_, T> {
     #[inline]
     pub fn send_like<M: Message>(&self, item: &M) -> impl Future<Output = Result<(), Status>> {
         const { assert!(M::LAYOUT == T::LAYOUT, "the item is not laid out as the stream's are") };
-        poll_fn(|cx| poll_send(self.connection, self.stream, item, cx.waker()))
+        poll_fn(|cx| poll_send(self.connection(), self.stream(), item, cx.waker()))
     }
 
     /// Sends an item if that can be done at once; false where it cannot.
@@ -128,14 +137,14 @@ impl<T: Message> Sink<'_, T> {
     /// As [`send`](Self::send).
     #[inline]
     pub fn try_send(&self, item: &T) -> Result<bool, Status> {
-        try_send(self.connection, self.stream, item)
+        try_send(self.connection(), self.stream(), item)
     }
 }
 
 impl<T: Message> Source<T> {
     pub(crate) fn new(context: &Context) -> Self {
-        let stream = StreamId { call: context.call, is_made_here: false };
-        Self { connection: Rc::clone(&context.connection), stream, items: PhantomData }
+        let (connection, call) = (Rc::clone(&context.connection), context.call);
+        Self { connection, call, items: PhantomData }
     }
 
     /// The next item; none after the last. Taking it lets the caller send more.
@@ -145,15 +154,19 @@ impl<T: Message> Source<T> {
     /// Where an item is no valid `T`, or none comes any more and the last had not come: the caller
     /// gave up or is gone. Most handlers never see the latter: they are dropped while they wait.
     pub async fn next(&mut self) -> Result<Option<Item<T>>, Status> {
-        let taken = poll_fn(|cx| self.connection.inboxes.poll_next(self.stream, cx.waker()));
-        match taken.await {
+        poll_fn(|cx| self.poll_next(cx.waker())).await
+    }
+
+    fn poll_next(&self, waker: &Waker) -> Poll<Result<Option<Item<T>>, Status>> {
+        let stream = StreamId { call: self.call, is_made_here: false };
+        Poll::Ready(match ready!(self.connection.inboxes.poll_next(stream, waker)) {
             Taken::Item(item, frame_len) => {
-                self.connection.item_taken(self.stream, frame_len);
+                self.connection.item_taken(stream, frame_len);
                 Item::new(item).map(Some)
             }
             Taken::Ended => Ok(None),
             Taken::Cut => Err(Status::new(Code::Unavailable, "the caller sends no more")),
-        }
+        })
     }
 }
 
@@ -384,7 +397,7 @@ impl Connection {
     #[inline]
     fn item_taken(self: &Rc<Self>, stream: StreamId, frame_len: u64) {
         let mut session = self.session.borrow_mut();
-        let len = session.output().len();
+        let len = prepare_output(session.output(), &self.shard);
         session.item_taken(stream, frame_len);
         let has_granted = session.output().len() > len;
         drop(session);

@@ -11,8 +11,8 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe},
-    pin::pin,
-    task::{Poll, Waker},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
     thread,
 };
 
@@ -33,16 +33,15 @@ pub(crate) struct Kept(());
 ///
 /// On an executor that is not ours it is not ended, and its panic goes where that puts it.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
+    spawn_small(Box::pin(future));
+}
+
+/// [`spawn`], for a future that can be moved: the task takes hardly more memory than that.
+pub(crate) fn spawn_small(future: impl Future<Output = ()> + Unpin + 'static) {
     let Some(key) = with_tasks(Tasks::enter) else {
         return executor::spawn(future).forget();
     };
-    let entry = Entered(key);
-    let task = executor::spawn(async move {
-        let _entry = entry;
-        if let Err(panic) = catch_panic(future).await {
-            with_tasks(|tasks| tasks.panicked(panic));
-        }
-    });
+    let task = executor::spawn(Task { future, _entry: Entered(key) });
     // It was polled already, and may be done.
     let done = with_tasks(|tasks| tasks.keep(key, task)).flatten();
     done.into_iter().for_each(TaskHandle::forget);
@@ -92,6 +91,30 @@ impl Drop for Kept {
         let tasks = with_tasks(Tasks::take).unwrap_or_default();
         tasks.into_iter().for_each(std::mem::forget);
         TASKS.set(None);
+    }
+}
+
+/// What runs as a task: a future whose panic is kept for who runs the executor.
+///
+/// Not an async block, which would have a place for each step that the future is handed through.
+struct Task<F> {
+    future: F,
+    _entry: Entered,
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for Task<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let future = Pin::new(&mut self.get_mut().future);
+        // The future is not polled again after a panic, so nothing sees it half-way.
+        match panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(poll) => poll,
+            Err(panic) => {
+                with_tasks(|tasks| tasks.panicked(panic));
+                Poll::Ready(())
+            }
+        }
     }
 }
 

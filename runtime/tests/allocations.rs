@@ -10,6 +10,7 @@ mod support;
 
 use std::{
     alloc::System,
+    cell::Cell,
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::Pin,
@@ -51,6 +52,13 @@ pub trait Echo {
 
     #[rpc(oneway)]
     async fn note(&self, cx: &Context, request: Request<'_, Blob<'_>>);
+    async fn mirror(
+        &self,
+        cx: &Context,
+        request: Request<'_, Word>,
+        words: Source<Word>,
+        back: Sink<'_, Word>,
+    ) -> Result<Word, Status>;
 }
 
 struct Mirror;
@@ -72,6 +80,25 @@ impl Echo for Mirror {
     async fn note(&self, _: &Context, request: Request<'_, Blob<'_>>) {
         assert_eq!(request.id, 1);
     }
+
+    async fn mirror(
+        &self,
+        _: &Context,
+        request: Request<'_, Word>,
+        mut words: Source<Word>,
+        back: Sink<'_, Word>,
+    ) -> Result<Word, Status> {
+        while let Some(word) = words.next().await? {
+            back.send(&Word { bytes: word.bytes }).await?;
+        }
+        Ok(Word { bytes: request.bytes })
+    }
+}
+
+/// An item of 64 bytes.
+#[ringcall::message]
+pub struct Word {
+    pub bytes: [u8; 64],
 }
 
 /// Calls that are made at once in a window.
@@ -147,6 +174,22 @@ async fn call_self(address: Arc<OnceLock<SocketAddr>>, done: Sender<Result<(), S
             echo.note(&request).await.unwrap();
         })
         .await?;
+        let word = Word { bytes: [7; 64] };
+        let mirror = Cell::new(Some(echo.mirror(&word).await.unwrap()));
+        // More of them than there is credit for without any that is granted anew.
+        for (what, count) in [("items one after the other", 1), ("items at once", DEPTH)] {
+            measure(what, one_call, async || {
+                let mut stream = mirror.take().unwrap();
+                for _ in 0..count {
+                    stream.send(&word).await.unwrap();
+                }
+                for _ in 0..count {
+                    assert_eq!(stream.next().await.unwrap().unwrap().bytes, word.bytes);
+                }
+                mirror.set(Some(stream));
+            })
+            .await?;
+        }
         measure("calls at once", one_call, async || {
             let call = || echo.echo(&request);
             at_once(std::array::from_fn::<_, DEPTH, _>(|_| call())).await;

@@ -7,7 +7,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use super::{
-    extras::{Extras, NEVER},
+    extras::{Extras, NEVER, grow},
     streams::Stream,
 };
 use crate::{header::CallId, status::Code};
@@ -304,7 +304,7 @@ impl AcceptedCalls {
         }
         let slot = call.slot() as usize;
         if slot >= self.slots.len() {
-            self.slots.resize(slot + 1, AcceptedSlot::EMPTY);
+            grow(&mut self.slots, slot + 1, || AcceptedSlot::EMPTY);
         }
         let entry = &mut self.slots[slot];
         // A later generation is less than half the range ahead.

@@ -36,7 +36,8 @@ impl Extras {
     pub(super) fn begin(&mut self, slot: u32, deadline_us: u64) {
         let slot = slot as usize;
         if slot >= self.entries.len() {
-            self.entries.resize_with(slot + 1, || Extra { deadline_us: NEVER, stream: None });
+            let empty = || Extra { deadline_us: NEVER, stream: None };
+            grow(&mut self.entries, slot + 1, empty);
         }
         self.entries[slot] = Extra { deadline_us, stream: None };
         self.earliest_us = self.earliest_us.min(deadline_us);
@@ -87,4 +88,13 @@ impl Extras {
     pub(super) fn earliest_us(&self) -> u64 {
         self.earliest_us
     }
+}
+
+/// Lengthens a table to this many places. Long tables grow by a quarter and not by as much again:
+/// most of them are as long as the calls in flight were once.
+pub(super) fn grow<T>(table: &mut Vec<T>, len: usize, empty: impl FnMut() -> T) {
+    if len > table.capacity() && table.capacity() >= 1024 {
+        table.reserve_exact((len - table.len()).max(table.len() / 4));
+    }
+    table.resize_with(len, empty);
 }
