@@ -217,7 +217,10 @@ impl<Q: Message, R: Message, E: From<Status>> Future for Call<'_, Q, R, E> {
         };
         call.state = CallState::Done;
         connection.release(id);
-        let response = outcome.and_then(|(body, meta_len)| Response::new(body, meta_len));
+        let response = match outcome {
+            Ok((body, meta_len)) => Response::new(body, meta_len),
+            Err(status) => Err(*status),
+        };
         tell(&mut call.watch, response.as_ref().map(|_| ()));
         Poll::Ready(response.map_err(E::from))
     }
@@ -394,7 +397,7 @@ fn wait_or_fail(
 
 impl Connection {
     /// Makes a call: `encode` puts its request into the session's output.
-    #[inline]
+    #[inline(always)]
     fn make<T>(
         self: &Rc<Self>,
         encode: impl FnOnce(&mut Session, &mut ringcall_codec::Scratch) -> Result<T, OpenError>,
@@ -459,7 +462,7 @@ impl Connection {
 }
 
 impl<T: Message> Response<T> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(body: Lease, meta_len: u16) -> Result<Self, Status> {
         let view = View::new(body).map(|view| Self { view, meta_len });
         view.map_err(|error| Status::new(Code::Internal, format!("reply: {error}")))

@@ -134,12 +134,13 @@ impl Callers {
     }
 
     /// The outcome of a call, once it is there.
-    #[inline]
+    // Inlined, as the outcome would be passed through memory otherwise.
+    #[inline(always)]
     pub(crate) fn poll_outcome(
         &self,
         call: CallId,
         waker: &Waker,
-    ) -> Poll<Result<(Lease, u16), Status>> {
+    ) -> Poll<Result<(Lease, u16), Box<Status>>> {
         let mut seats = self.seats.borrow_mut();
         let seat = &mut seats[call.slot() as usize];
         if let Outcome::Awaited = seat.outcome {
@@ -148,10 +149,8 @@ impl Callers {
         }
         Poll::Ready(match std::mem::replace(&mut seat.outcome, Outcome::Nobody) {
             Outcome::Reply(body, meta_len) => Ok((body, meta_len)),
-            Outcome::Failed(status) => Err(*status),
-            Outcome::Nobody | Outcome::Awaited => {
-                Err(Status::new(Code::Internal, "a call was waited for twice"))
-            }
+            Outcome::Failed(status) => Err(status),
+            Outcome::Nobody | Outcome::Awaited => Err(waited_twice()),
         })
     }
 
@@ -374,4 +373,9 @@ impl Waiting {
     fn find(&self, ticket: Ticket) -> Result<usize, usize> {
         self.callers.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
     }
+}
+
+#[cold]
+fn waited_twice() -> Box<Status> {
+    Box::new(Status::new(Code::Internal, "a call was waited for twice"))
 }

@@ -149,7 +149,7 @@ fn drop_caught<F>(slot: &mut Slot<F>, shard: &Shard) -> Poll<()> {
 }
 
 /// Polls a handler; one that panics is done, and its call was answered when it unwound.
-#[inline]
+#[inline(always)]
 fn poll_caught<F: Future<Output = ()>>(
     slot: &mut Slot<F>,
     cx: &mut Context<'_>,

@@ -153,7 +153,15 @@ impl Inboxes {
     }
 
     /// There is credit for a stream, or there never will be: wakes everybody who waits to send.
+    #[inline]
     pub(crate) fn wake_senders_of(&self, shard: &Shard, stream: StreamId) {
+        // So on every connection without streams.
+        if !self.of(stream).borrow().is_empty() {
+            self.wake_senders_of_some(shard, stream);
+        }
+    }
+
+    fn wake_senders_of_some(&self, shard: &Shard, stream: StreamId) {
         let senders = self.with(stream, |inbox| match &mut inbox.queues {
             Some(queues) if !queues.senders.is_empty() => Some(std::mem::take(&mut queues.senders)),
             _ => None,

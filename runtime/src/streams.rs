@@ -340,7 +340,10 @@ impl<I, O, R: Message, E: From<Status>> Stream<I, O, R, E> {
         };
         self.is_over = true;
         connection.release(self.call);
-        let response = outcome.and_then(|(body, meta_len)| Response::new(body, meta_len));
+        let response = match outcome {
+            Ok((body, meta_len)) => Response::new(body, meta_len),
+            Err(status) => Err(*status),
+        };
         tell(&mut self.watch, response.as_ref().map(|_| ()));
         Poll::Ready(response.map_err(E::from))
     }

@@ -57,7 +57,8 @@ impl Session {
     ///
     /// Where the connection is not open, the deadline is past, too many calls are in flight, or
     /// the request cannot be encoded. Nothing was sent then.
-    #[inline]
+    // Inlined, as the options and the outcome would be passed through memory otherwise.
+    #[inline(always)]
     pub fn call<T: Message>(
         &mut self,
         scratch: &mut Scratch,
@@ -117,8 +118,9 @@ impl Session {
     /// response has come too. Items that were not taken are gone.
     #[inline]
     pub fn release(&mut self, call: CallId) {
-        let ended = self.made.take_stream(call);
-        self.end_stream(ended);
+        if let Some(stream) = self.made.take_stream(call) {
+            self.end_stream(Some(stream));
+        }
         self.made.release(call);
     }
 
@@ -143,7 +145,7 @@ impl Session {
         self.made.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn response(
         &mut self,
         header: &Header,
@@ -160,7 +162,7 @@ impl Session {
         }
         match self.made.answer(call) {
             Some(OpenState::Waiting) if header.code == 0 => Ok(Event::Reply(call)),
-            Some(OpenState::Waiting) => Ok(Event::Failed(call, status_from_wire(header, payload)?)),
+            Some(OpenState::Waiting) => failed(header, payload),
             Some(_) => Ok(Event::Abandoned),
             None => Err(SessionError::NoSuchCall(call)),
         }
@@ -217,4 +219,10 @@ fn time_left_us(options: CallOptions<'_>) -> Result<u32, OpenError> {
 fn request_header(kind: Kind, call: CallId, method: u32, time_us: u32) -> Header {
     let flags = Flags::NONE;
     Header { body_len: 0, meta_len: 0, kind, flags, call, code: method, time_us, aux: 0 }
+}
+
+/// What a response means that is no reply.
+#[cold]
+fn failed(header: &Header, payload: &[u8]) -> Result<Event, SessionError> {
+    Ok(Event::Failed(header.call, status_from_wire(header, payload)?))
 }

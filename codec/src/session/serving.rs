@@ -159,7 +159,7 @@ impl Session {
         self.one_ways_running
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn request(
         &mut self,
         header: &Header,

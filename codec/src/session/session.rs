@@ -246,7 +246,8 @@ impl Session {
     /// # Errors
     ///
     /// Where no correct peer sends this frame now. The connection ends.
-    #[inline]
+    // Inlined, as the event would be passed through memory otherwise.
+    #[inline(always)]
     pub fn handle_frame(&mut self, header: &Header, payload: &[u8]) -> Result<Event, SessionError> {
         self.life.frame_ended();
         if self.state == State::Open {

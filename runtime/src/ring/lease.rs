@@ -147,7 +147,8 @@ impl<T: Message> View<T> {
     /// # Errors
     ///
     /// Where the bytes are misaligned or no valid archive of `T`.
-    #[inline]
+    // Inlined, as the view would be passed through memory otherwise.
+    #[inline(always)]
     pub fn new(lease: Lease) -> Result<Self, BodyError> {
         let archived = NonNull::from(access::<T>(&lease)?);
         Ok(Self { lease, archived })
