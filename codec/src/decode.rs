@@ -10,9 +10,10 @@ use core::ops::Range;
 use rkyv::util::AlignedVec;
 
 use crate::{
-    header::{Header, Kind},
+    header::{Flags, Header, Kind},
     hello::Hello,
     limits::{FRAME_ALIGN, HEADER_LEN},
+    parts::{Filled, Lent, LongFrames, whole},
     session::SessionError,
 };
 
@@ -32,8 +33,13 @@ use crate::{
 /// A frame that was refused by its header is not kept: what is missing of it is skipped as it
 /// comes.
 ///
-/// Invariant: of `head_len > 0`, `partial` being there and `skip_len > 0` one holds at most; each
-/// is one frame that has begun and not ended, and the next byte of input continues it.
+/// A frame that comes in parts is put together between the others, and is given when its last part
+/// has come. A transport that would rather receive a part to its place takes the frame's buffer
+/// out ([`lend_part`](Self::lend_part)) between two pieces.
+///
+/// Invariant: of `head_len > 0`, `partial` being there, `skip_len > 0` and a part being cut one
+/// holds at most; each is one frame that has begun and not ended, and the next byte of input
+/// continues it.
 #[derive(Debug)]
 pub struct Decoder<B> {
     frame_len_max: u32,
@@ -45,6 +51,7 @@ pub struct Decoder<B> {
     partial: Option<Partial<B>>,
     /// Bytes that are still to come of a frame that nobody wants.
     skip_len: u64,
+    long: LongFrames<B>,
 }
 
 /// What the decoder found.
@@ -61,6 +68,8 @@ pub enum Step<B> {
     Assembled(Partial<B>),
     /// A frame that was refused by its header has ended, and more follows it.
     Skipped,
+    /// A frame that comes in parts has begun, or one of its parts has ended that is not the last.
+    Part,
     /// The input is used up; what was left of it is kept.
     More,
 }
@@ -87,11 +96,12 @@ impl<B: FrameBuffer> Decoder<B> {
     /// A decoder that refuses frames longer than `frame_len_max` bytes.
     pub fn new(frame_len_max: u32) -> Self {
         let head = [0; HEADER_LEN];
-        Self { frame_len_max, has_begun: false, head, head_len: 0, partial: None, skip_len: 0 }
+        let (has_begun, long) = (false, LongFrames::default());
+        Self { frame_len_max, has_begun, head, head_len: 0, partial: None, skip_len: 0, long }
     }
 
-    /// The next frame, where it lies whole in `input[*at..]` and is no HELLO; `at` is then moved
-    /// past it. `None` changes nothing, and [`next`](Self::next) finds out why.
+    /// The next frame, where it lies whole in `input[*at..]` and is an ordinary one; `at` is then
+    /// moved past it. `None` changes nothing, and [`next`](Self::next) finds out why.
     ///
     /// Almost every frame is found so. Apart from `next`, so that a header stays in registers on
     /// its way to the session.
@@ -102,10 +112,9 @@ impl<B: FrameBuffer> Decoder<B> {
         }
         let rest = input.get(*at..)?;
         let header = Header::parse(rest.first_chunk()?).ok()?;
-        let frame_len = header.frame_len();
-        if frame_len > rest.len().min(self.frame_len_max as usize) as u64
-            || header.kind == Kind::Hello
-        {
+        let frame_len = header.whole_len();
+        let len_max = rest.len().min(self.frame_len_max as usize) as u64;
+        if frame_len > len_max || !header.is_ordinary() {
             return None;
         }
         let body = *at + HEADER_LEN;
@@ -143,6 +152,10 @@ impl<B: FrameBuffer> Decoder<B> {
             return Ok(Step::More);
         };
         let header = self.check(bytes)?;
+        if header.kind == Kind::Part || header.flags.contains(Flags::IN_PARTS) {
+            *at += HEADER_LEN;
+            return self.next_part(header, input, at, take);
+        }
         let frame_len = header.frame_len() as usize;
         if frame_len > rest.len() {
             return Ok(match take(&header)? {
@@ -170,7 +183,8 @@ impl<B: FrameBuffer> Decoder<B> {
     pub fn cut_len(&self) -> Option<u64> {
         match &self.partial {
             Some(partial) => Some(partial.header.frame_len()),
-            None => (self.skip_len > 0).then_some(self.skip_len),
+            None if self.skip_len > 0 => Some(self.skip_len),
+            None => self.long.cut_part().map(|(len, _)| len as u64),
         }
     }
 
@@ -185,10 +199,43 @@ impl<B: FrameBuffer> Decoder<B> {
         self.partial.take()
     }
 
-    /// Whether the input so far ended between two frames.
+    /// Bytes that are still to come of the part that is cut, where it has a place: a transport may
+    /// receive them there.
+    pub fn cut_part_len(&self) -> Option<usize> {
+        self.long.cut_part().and_then(|(len, has_place)| has_place.then_some(len))
+    }
+
+    /// Lends the buffer of the frame whose part is cut, to receive the rest of the part into it.
+    /// Nothing is decoded until it was [taken back](Self::take_part_back).
+    pub fn lend_part(&mut self) -> Option<Lent<B>> {
+        self.long.lend()
+    }
+
+    /// Takes a lent buffer back, in which `received` bytes of the part and the padding behind it
+    /// have come; the next input goes on behind them.
+    pub fn take_part_back(&mut self, lent: Lent<B>, received: usize) -> Step<B> {
+        step_of(self.long.take_back(lent, received))
+    }
+
+    /// Bytes that are still to come of frames that come in parts, and bytes that were announced of
+    /// such in the life of the stream.
+    pub fn long_frames(&self) -> (u64, u64) {
+        (self.long.missing(), self.long.announced())
+    }
+
+    /// Lets go of what was put together so far. Nothing more can be decoded.
+    pub fn forget(&mut self) {
+        self.partial = None;
+        self.long.clear();
+    }
+
+    /// Whether the input so far ended between two frames; those that come in parts may have begun.
     #[inline]
     pub fn is_between_frames(&self) -> bool {
-        self.head_len == 0 && self.partial.is_none() && self.skip_len == 0
+        self.head_len == 0
+            && self.partial.is_none()
+            && self.skip_len == 0
+            && !self.long.is_in_part()
     }
 
     /// Parses a header and compares the length it declares with the limit.
@@ -198,9 +245,9 @@ impl<B: FrameBuffer> Decoder<B> {
         if !self.has_begun || header.kind == Kind::Hello {
             self.check_first(&header)?;
         }
-        if header.frame_len() > u64::from(self.frame_len_max) {
+        if header.whole_len() > u64::from(self.frame_len_max) {
             return Err(SessionError::FrameTooLong {
-                frame_len: header.frame_len(),
+                frame_len: header.whole_len(),
                 frame_len_max: self.frame_len_max,
             });
         }
@@ -235,6 +282,9 @@ impl<B: FrameBuffer> Decoder<B> {
         if self.skip_len > 0 {
             return Ok(self.skip(self.skip_len, input, at));
         }
+        if self.long.is_in_part() {
+            return Ok(step_of(self.long.fill(input, at)));
+        }
         self.keep_head(&input[*at..], at);
         if self.head_len < HEADER_LEN {
             return Ok(Step::More);
@@ -242,6 +292,11 @@ impl<B: FrameBuffer> Decoder<B> {
         // A header that is refused stays, so that it is refused again and nothing after it read.
         let head = self.head;
         let header = self.check(&head)?;
+        if header.kind == Kind::Part || header.flags.contains(Flags::IN_PARTS) {
+            let step = self.next_part(header, input, at, take)?;
+            self.head_len = 0;
+            return Ok(step);
+        }
         let buffer = take(&header)?;
         self.head_len = 0;
         let Some(mut buffer) = buffer else {
@@ -249,6 +304,26 @@ impl<B: FrameBuffer> Decoder<B> {
         };
         buffer.append(&head);
         Ok(self.assemble(header, buffer, input, at))
+    }
+
+    /// Goes on behind the header of a part, or of a frame that comes in parts.
+    #[cold]
+    fn next_part(
+        &mut self,
+        header: Header,
+        input: &[u8],
+        at: &mut usize,
+        take: impl FnOnce(&Header) -> Result<Option<B>, SessionError>,
+    ) -> Result<Step<B>, SessionError> {
+        if header.kind == Kind::Part {
+            self.long.begin_part(&header)?;
+            return Ok(step_of(self.long.fill(input, at)));
+        }
+        let header = whole(header);
+        self.long.check_begin(&header)?;
+        let buffer = take(&header)?;
+        self.long.begin(header, buffer);
+        Ok(Step::Part)
     }
 
     /// Skips what the input has of so many bytes, and notes how many are still to come.
@@ -281,6 +356,14 @@ impl<B: FrameBuffer> Decoder<B> {
         self.head[self.head_len..self.head_len + copied].copy_from_slice(&rest[..copied]);
         self.head_len += copied;
         *at += copied;
+    }
+}
+
+fn step_of<B>(filled: Filled<B>) -> Step<B> {
+    match filled {
+        Filled::Cut => Step::More,
+        Filled::Part => Step::Part,
+        Filled::Frame(frame) => Step::Assembled(frame),
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Kind {
     GoAway = 10,
     /// A one-way call has failed: the body is the text of a status.
     Notice = 11,
+    /// Some of a frame that travels in parts: the body is the next bytes of its payload.
+    Part = 12,
 }
 
 /// Bits that qualify a frame; bits without a name are errors.
@@ -117,6 +119,9 @@ pub enum HeaderError {
         /// The frame's kind.
         kind: Kind,
     },
+    /// A frame that is there for its body has none.
+    #[error("{0} frame without a body")]
+    Empty(Kind),
     /// The metadata is longer than it may be.
     #[error("metadata of {meta_len} bytes, the limit is {METADATA_LEN_MAX}; send less")]
     MetadataTooLong {
@@ -174,10 +179,17 @@ impl Header {
         Ok(header)
     }
 
+    /// Whether the frame is no other than its header says: it has its payload behind it, and is
+    /// neither a HELLO nor a PART.
+    #[inline]
+    pub(crate) fn is_ordinary(&self) -> bool {
+        !matches!(self.kind, Kind::Hello | Kind::Part) && !self.flags.contains(Flags::IN_PARTS)
+    }
+
     /// A reply is the work of a handler, so it cannot say that none ran.
     #[inline]
     fn check_reply(&self) -> Result<(), HeaderError> {
-        if self.flags.0 & !Flags::PACKED.0 != 0 {
+        if self.flags.0 & !Flags::OF_BODY.0 != 0 {
             return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
         }
         Ok(())
@@ -186,7 +198,7 @@ impl Header {
     /// The body of a status is a text of bounded length.
     #[inline]
     fn check_status(&self) -> Result<(), HeaderError> {
-        if self.flags.intersects(Flags::PACKED) {
+        if self.flags.intersects(Flags::OF_BODY) {
             return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
         }
         let has_details = self.flags.contains(Flags::DETAILS);
@@ -215,7 +227,7 @@ impl Header {
         if self.time_us != 0 {
             return Err(HeaderError::ReservedField("time_us"));
         }
-        if self.flags.contains(Flags::END) && self.flags.intersects(Flags::PACKED) {
+        if self.flags.contains(Flags::END) && self.flags.intersects(Flags::OF_BODY) {
             return Err(HeaderError::ReservedFlags { flags: self.flags.0, kind: self.kind });
         }
         if self.flags.contains(Flags::END) && self.body_len != 0 {
@@ -258,6 +270,15 @@ impl Header {
                 self.check_status()
             }
             Kind::Notice => self.check_status(),
+            Kind::Part => {
+                if self.code != 0 {
+                    return Err(HeaderError::ReservedField("code"));
+                }
+                if self.body_len == 0 {
+                    return Err(HeaderError::Empty(self.kind));
+                }
+                Ok(())
+            }
             Kind::Credit | Kind::Cancel | Kind::Ping | Kind::Pong => {
                 if self.code != 0 {
                     return Err(HeaderError::ReservedField("code"));
@@ -292,9 +313,17 @@ impl Header {
         place[24..32].copy_from_slice(&u64::from(self.aux).to_le_bytes());
     }
 
-    /// Length of the whole frame in bytes: header, metadata, body and padding.
+    /// Length of the frame in the stream, in bytes: header, metadata, body and padding; of a frame
+    /// that comes in parts, its header.
     #[inline]
     pub fn frame_len(&self) -> u64 {
+        if self.flags.contains(Flags::IN_PARTS) { HEADER_LEN as u64 } else { self.whole_len() }
+    }
+
+    /// Length of the frame in bytes, were it not to come in parts: header, metadata, body and
+    /// padding.
+    #[inline]
+    pub fn whole_len(&self) -> u64 {
         let len = HEADER_LEN as u64 + self.meta_bytes() as u64 + u64::from(self.body_len);
         len.next_multiple_of(FRAME_ALIGN as u64)
     }
@@ -327,6 +356,7 @@ impl Kind {
             9 => Ok(Self::Pong),
             10 => Ok(Self::GoAway),
             11 => Ok(Self::Notice),
+            12 => Ok(Self::Part),
             other => Err(HeaderError::UnknownKind(other)),
         }
     }
@@ -334,11 +364,11 @@ impl Kind {
     #[inline]
     fn flags_known(self) -> u8 {
         match self {
-            Self::Response => Flags::NOT_EXECUTED.0 | Flags::DETAILS.0 | Flags::PACKED.0,
+            Self::Response => Flags::NOT_EXECUTED.0 | Flags::DETAILS.0 | Flags::OF_BODY.0,
             Self::GoAway => Flags::END.0,
-            Self::Request => Flags::STREAM.0 | Flags::PACKED.0,
-            Self::OneWay => Flags::PACKED.0,
-            Self::Item => Flags::END.0 | Flags::CALLEE.0 | Flags::PACKED.0,
+            Self::Request => Flags::STREAM.0 | Flags::OF_BODY.0,
+            Self::OneWay => Flags::OF_BODY.0,
+            Self::Item => Flags::END.0 | Flags::CALLEE.0 | Flags::OF_BODY.0,
             Self::Credit => Flags::CALLEE.0,
             _ => 0,
         }
@@ -359,6 +389,7 @@ impl fmt::Display for Kind {
             Self::Pong => "PONG",
             Self::GoAway => "GOAWAY",
             Self::Notice => "NOTICE",
+            Self::Part => "PART",
         })
     }
 }
@@ -392,10 +423,22 @@ impl Flags {
     /// REQUEST: items may travel while the call runs.
     pub const STREAM: Self = Self(0x40);
 
+    /// The payload does not follow the header: it comes in PARTs.
+    pub const IN_PARTS: Self = Self(0x80);
+
+    /// What is said of a body: only a message has one.
+    const OF_BODY: Self = Self(Self::PACKED.0 | Self::IN_PARTS.0);
+
     /// These bits and those.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// These bits without those.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Whether any bit of `other` is set.

@@ -11,6 +11,7 @@
 //! 3. [`Session`]: is the frame expected, within limits, in time? → an event.
 //! 4. [`access`]: validates a body once and reads it where it lies.
 //! 5. [`FrameWriter`]: encodes a message straight into the bytes to be sent.
+//! 6. [`Interleaver`]: sends long frames in parts, between the others.
 //!
 //! `docs/wire.md` is the norm that this crate implements.
 
@@ -23,11 +24,13 @@ mod decode;
 mod encode;
 mod header;
 mod hello;
+mod interleave;
 pub mod layout;
 pub mod limits;
 mod message;
 mod metadata;
 mod pack;
+mod parts;
 mod session;
 mod status;
 
@@ -35,10 +38,12 @@ pub use decode::{Decoder, FrameBuffer, Partial, Step};
 pub use encode::{EncodeError, Encoder, FrameWriter, Scratch};
 pub use header::{CallId, Flags, Header, HeaderError, Kind, MAGIC, VERSION_MAX, VERSION_MIN};
 pub use hello::{Hello, HelloError, Limits, MethodLayout, ShardPlace};
+pub use interleave::{Interleaver, Piece};
 pub use layout::Field;
 pub use message::{BodyError, Deserializer, Message, Validator, access, deserialize};
 pub use metadata::{Entries, EntryKey, Key, Metadata, MetadataError, MetadataRef};
 pub use pack::{Algorithm, Compressed, check_sum, compress_frame, compressed, features, sum_frame};
+pub use parts::Lent;
 pub use session::{
     CallOptions, Deadlines, Event, ItemError, MethodInfo, MethodKind, OpenError, Patience,
     ReplyError, Session, SessionConfig, SessionError, StreamId,

@@ -130,3 +130,20 @@ pub const PING_ANSWER_US_DEFAULT: u64 = 10_000_000;
 
 const _: () = assert!(HELLO_BODY_LEN_MAX + HEADER_LEN < FRAME_LEN_MAX_FLOOR as usize);
 const _: () = assert!(HEADER_LEN.is_multiple_of(FRAME_ALIGN));
+
+/// Longest payload (metadata and body) that is sent in one piece, in bytes, and the length of the
+/// parts of a longer one: 64 KiB.
+///
+/// Guards the frames behind a long one: none waits for more than a part or two of it.
+pub const PART_LEN: usize = 64 * 1024;
+
+/// Parts of this many times [`PART_LEN`] are sent while no other frame waits.
+///
+/// Guards what comes next, which waits for one: fewer, longer parts cost less.
+pub const PARTS_AT_ONCE_MAX: usize = 4;
+
+/// Frames that a side may send in parts at a time.
+///
+/// Guards the receiver, which has begun to put each together: more wait at their sender until one
+/// has ended.
+pub const LONG_FRAMES_MAX: usize = 16;

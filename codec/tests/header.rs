@@ -61,6 +61,7 @@ fn every_header_that_parses_encodes_to_the_same_bytes() {
                 bytes[16..20].fill(0);
                 bytes[24] = 1;
             }
+            Some(Kind::Part) => bytes[16..20].fill(0),
             Some(Kind::Cancel | Kind::Ping | Kind::Pong) => {
                 bytes[..4].fill(0);
                 bytes[16..20].fill(0);
@@ -105,7 +106,7 @@ fn a_frame_is_its_header_and_body_padded_to_sixteen() {
 
 #[test]
 fn unknown_kinds_are_refused() {
-    for kind in (0..=u8::MAX).filter(|kind| !(1..=11).contains(kind)) {
+    for kind in (0..=u8::MAX).filter(|kind| !(1..=12).contains(kind)) {
         let mut bytes = header(Kind::Request).encode();
         bytes[6] = kind;
         assert_eq!(Header::parse(&bytes), Err(HeaderError::UnknownKind(kind)));
@@ -117,9 +118,11 @@ fn flags_without_a_meaning_are_refused() {
     let meant = |kind| match kind {
         Kind::Response => vec![Flags::NOT_EXECUTED, Flags::DETAILS],
         Kind::GoAway => vec![Flags::END],
-        Kind::Request => vec![Flags::STREAM, Flags::CHECKSUM, Flags::COMPRESSED],
-        Kind::OneWay => vec![Flags::CHECKSUM, Flags::COMPRESSED],
-        Kind::Item => vec![Flags::END, Flags::CALLEE, Flags::CHECKSUM, Flags::COMPRESSED],
+        Kind::Request => vec![Flags::STREAM, Flags::CHECKSUM, Flags::COMPRESSED, Flags::IN_PARTS],
+        Kind::OneWay => vec![Flags::CHECKSUM, Flags::COMPRESSED, Flags::IN_PARTS],
+        Kind::Item => {
+            vec![Flags::END, Flags::CALLEE, Flags::CHECKSUM, Flags::COMPRESSED, Flags::IN_PARTS]
+        }
         Kind::Credit => vec![Flags::CALLEE],
         _ => Vec::new(),
     };
@@ -208,7 +211,7 @@ fn reserved_fields_must_be_zero() {
         }
         for at in 16..20 {
             match kind {
-                Kind::Item | Kind::Credit | Kind::Cancel | Kind::Ping | Kind::Pong => {
+                Kind::Item | Kind::Credit | Kind::Cancel | Kind::Ping | Kind::Pong | Kind::Part => {
                     assert_eq!(parse(at, 0x80), reserved("code"));
                 }
                 Kind::Hello => {}

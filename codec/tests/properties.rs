@@ -88,6 +88,7 @@ fn header_of(kind: Kind, call: u64, numbers: [u32; 4], meta_len: u16, flags: u8)
             let body_len = status_len(STATUS_MESSAGE_LEN_MAX);
             Header { body_len, call: CallId(0), code, flags, ..none }
         }
+        Kind::Part => Header { body_len: body_len.max(1), ..none },
         Kind::Notice => Header { body_len: status_len(STATUS_MESSAGE_LEN_MAX), code, ..none },
     }
 }
@@ -116,8 +117,9 @@ fn frames() -> impl Strategy<Value = (Header, Vec<u8>, Vec<u8>)> {
             5_000
         };
         let blocks = if header.meta_len == 0 { 0 } else { blocks };
-        // A second HELLO is no frame that a decoder gives.
-        let kind = if header.kind == Kind::Hello { Kind::Ping } else { header.kind };
+        // A second HELLO and a part are no frames that a decoder gives.
+        let is_given = !matches!(header.kind, Kind::Hello | Kind::Part);
+        let kind = if is_given { header.kind } else { Kind::Ping };
         let header = if kind == header.kind { header } else { support::header(kind) };
         let len_max = if kind == Kind::Ping { 0 } else { len_max };
         (header, vec![fill; 16 * blocks], vec![!fill; body_len.min(len_max)])
@@ -156,7 +158,7 @@ fn decode(pieces: &[&[u8]], refuses: bool) -> (Vec<Frame>, Vec<Header>) {
             match step.unwrap() {
                 Step::InPlace { header, body } => found.push((header, piece[body].to_vec())),
                 Step::Assembled(partial) => found.push((partial.header, partial.body().to_vec())),
-                Step::Skipped => {}
+                Step::Skipped | Step::Part => {}
                 Step::More => break,
             }
         }

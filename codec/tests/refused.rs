@@ -54,7 +54,7 @@ impl Refusing {
             let (header, body) = match step.unwrap() {
                 Step::InPlace { header, body } => (header, aligned(&input[body])),
                 Step::Assembled(partial) => (partial.header, aligned(partial.body())),
-                Step::Skipped => continue,
+                Step::Skipped | Step::Part => continue,
                 Step::More => break,
             };
             let event = self.session.get_mut().handle_frame(&header, &body).unwrap();

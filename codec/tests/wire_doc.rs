@@ -203,6 +203,7 @@ fn the_flags_are_those_of_the_code() {
         "DETAILS" => Some(Flags::DETAILS),
         "CALLEE" => Some(Flags::CALLEE),
         "STREAM" => Some(Flags::STREAM),
+        "IN_PARTS" => Some(Flags::IN_PARTS),
         _ => None,
     };
     let mut used = 0;
@@ -213,7 +214,7 @@ fn the_flags_are_those_of_the_code() {
         assert_eq!(row[0], format!("{bit:#04x}"));
         used += 1;
     }
-    assert_eq!(used, 7);
+    assert_eq!(used, 8);
 }
 
 #[test]
@@ -309,7 +310,7 @@ fn the_fingerprints_are_those_of_the_code() {
 #[test]
 fn every_limit_in_the_table_is_that_of_the_code() {
     use ringcall_codec::limits::*;
-    let values: [(&str, u64); 28] = [
+    let values: [(&str, u64); 31] = [
         ("HEADER_LEN", HEADER_LEN as u64),
         ("FRAME_ALIGN", FRAME_ALIGN as u64),
         ("FRAME_LEN_MAX_DEFAULT", FRAME_LEN_MAX_DEFAULT.into()),
@@ -333,6 +334,9 @@ fn every_limit_in_the_table_is_that_of_the_code() {
         ("WINDOW_FLOOR", WINDOW_FLOOR.into()),
         ("WINDOW_CEILING", WINDOW_CEILING.into()),
         ("ITEM_COST_MIN", ITEM_COST_MIN.into()),
+        ("PART_LEN", PART_LEN as u64),
+        ("PARTS_AT_ONCE_MAX", PARTS_AT_ONCE_MAX as u64),
+        ("LONG_FRAMES_MAX", LONG_FRAMES_MAX as u64),
         ("HELLO_US_DEFAULT", HELLO_US_DEFAULT),
         ("FRAME_START_US_DEFAULT", FRAME_START_US_DEFAULT),
         ("BYTES_PER_S_MIN_DEFAULT", BYTES_PER_S_MIN_DEFAULT),

@@ -159,7 +159,7 @@ fn decode_piece(
             Step::Assembled(partial) => {
                 frames.push((partial.header, Some(partial.body().to_vec())));
             }
-            Step::Skipped => {}
+            Step::Skipped | Step::Part => {}
             Step::More => {
                 assert_eq!(at, piece.len(), "a piece is used up");
                 return Ok(());

@@ -48,7 +48,7 @@ pub fn decode(
         match decoder.next(input, &mut at, |_| Ok(Some(Buffer::new())))? {
             Step::InPlace { header, body } => on_frame(&header, &input[body])?,
             Step::Assembled(partial) => on_frame(&partial.header, partial.body())?,
-            Step::Skipped => {}
+            Step::Skipped | Step::Part => {}
             Step::More => return Ok(()),
         }
     }

@@ -408,7 +408,7 @@ impl Connection {
         let shard = &self.shard;
         let mut session = self.session.borrow_mut();
         session.set_now(shard.now_us());
-        if session.output().len() > shard.config.send_buffer_max {
+        if self.is_too_much(session.output().len()) {
             return Err(OpenError::TooManyInFlight);
         }
         let len = prepare_output(session.output(), shard);

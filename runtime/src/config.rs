@@ -78,11 +78,8 @@ pub(crate) const STOP_FLUSH_MAX: Duration = Duration::from_secs(1);
 /// leased, so that slow handlers cannot starve the shard: a quarter.
 pub(crate) const POOL_PRESSURE_DIVISOR: usize = 4;
 
-/// Longest frame for which a connection that receives large frames keeps a buffer between two of
-/// them, in bytes. A longer one comes to a fresh buffer each time.
-pub(crate) const LARGE_KEPT_MAX: usize = 4 * 1024 * 1024;
-
-/// Bytes of buffers in use on a shard from which on none is kept between two large frames: many
+/// Bytes of buffers in use on a shard from which on no connection that receives large frames keeps
+/// one between two of them, which is up to 64 KiB: many
 /// idle connections must not hold memory because each had one large frame once.
 pub(crate) const LARGE_KEPT_TOTAL_MAX: usize = 64 * 1024 * 1024;
 

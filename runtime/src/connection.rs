@@ -11,7 +11,7 @@ use std::{
     rc::Rc,
 };
 
-use ringcall_codec::{Code, Session, SessionError, Status};
+use ringcall_codec::{Code, Interleaver, Piece, Session, SessionError, Status};
 
 use crate::{
     callers::Callers, config::LINGER_MAX, dispatch::Dispatch, executor, inbox::Inboxes,
@@ -39,11 +39,16 @@ pub(crate) struct Connection {
     pub(crate) timer_us: Cell<u64>,
     pub(crate) receive: RefCell<Receive>,
     pub(crate) stage: Stage,
+    /// Cuts what is to be sent where some of it is long.
+    interleaver: RefCell<Interleaver>,
+    /// Bytes in it that wait, but for those of its first long frame.
+    waiting_bytes: Cell<usize>,
     /// Whether the connection is in its shard's list of those with bytes to send.
     pub(crate) is_dirty: Cell<bool>,
     pub(crate) socket: Socket,
     pub(crate) key: u64,
-    is_sending: Cell<bool>,
+    /// Where the bytes end that are being sent; zero where none are.
+    sending_to: Cell<usize>,
     state: Cell<State>,
 }
 
@@ -100,10 +105,12 @@ impl Connection {
                 timer_us: Cell::new(u64::MAX),
                 receive,
                 stage: Stage::Plain,
+                interleaver: RefCell::default(),
+                waiting_bytes: Cell::new(0),
                 is_dirty: Cell::new(false),
                 socket,
                 key,
-                is_sending: Cell::new(false),
+                sending_to: Cell::new(0),
                 state: Cell::new(state),
             })
         });
@@ -128,10 +135,17 @@ impl Connection {
         with(self.session.borrow_mut().output())
     }
 
-    /// Whether so much waits to be sent that no more is to be added.
+    /// Whether so much waits to be sent that no more is to be added. One long frame does not count,
+    /// as it holds nothing up.
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
-        self.with_output(|output| output.len()) > self.shard.config.send_buffer_max
+        self.is_too_much(self.with_output(|output| output.len()))
+    }
+
+    /// Whether an output of so many bytes, and what waits before it, is too much.
+    #[inline]
+    pub(crate) fn is_too_much(&self, output_len: usize) -> bool {
+        output_len + self.waiting_bytes.get() > self.shard.config.send_buffer_max
     }
 
     /// Whether so many replies wait to be sent that no more calls are to be read. A client always
@@ -175,40 +189,68 @@ impl Connection {
     /// Hands everything collected to the ring, unless a send is under way.
     pub(crate) fn start_send(self: &Rc<Self>) {
         self.is_dirty.set(false);
-        if self.is_sending.get() || matches!(self.state.get(), State::Connecting | State::Closed) {
+        if self.is_sending() || matches!(self.state.get(), State::Connecting | State::Closed) {
             return;
         }
-        let bytes = self.with_output(std::mem::take);
-        if bytes.is_empty() {
+        match self.next_piece() {
+            Some(piece) => self.send(piece),
             // As a one-way call ends.
-            return self.end_if_done();
+            None => self.end_if_done(),
         }
-        self.send(bytes, 0);
     }
 
-    fn send(&self, bytes: Vec<u8>, from: usize) {
-        self.is_sending.set(true);
+    /// What is to be sent next: what was collected, or some of it where it is long.
+    #[inline]
+    fn next_piece(&self) -> Option<Piece> {
+        let bytes = self.with_output(std::mem::take);
+        if !self.interleaver.borrow().passes(&bytes) {
+            return self.next_of_long(bytes);
+        }
+        let range = 0..bytes.len();
+        (!bytes.is_empty()).then_some(Piece { bytes, range, more: false })
+    }
+
+    #[cold]
+    fn next_of_long(&self, output: Vec<u8>) -> Option<Piece> {
+        let mut interleaver = self.interleaver.borrow_mut();
+        if !output.is_empty() {
+            interleaver.push(output);
+        }
+        let piece = interleaver.next_piece();
+        self.waiting_bytes.set(interleaver.waiting_bytes());
+        piece
+    }
+
+    /// Whether bytes are with the ring.
+    #[inline]
+    fn is_sending(&self) -> bool {
+        self.sending_to.get() > 0
+    }
+
+    fn send(&self, Piece { bytes, range, more }: Piece) {
+        self.sending_to.set(range.end);
         self.shard.counters.sends.add(1);
-        self.shard.ring.borrow_mut().send(&self.socket, self.key, bytes, from);
+        self.shard.ring.borrow_mut().send_some(&self.socket, self.key, bytes, range, more);
     }
 
     /// A send is done: goes on with what was collected meanwhile.
     pub(crate) fn sent(self: &Rc<Self>, result: io::Result<usize>, bytes: Vec<u8>, from: usize) {
-        self.is_sending.set(false);
+        let to = self.sending_to.replace(0);
         match result {
             Ok(sent) if sent > 0 => {
                 self.shard.counters.bytes_sent.add(sent as u64);
                 self.session.borrow_mut().handle_sent(self.shard.now_us());
-                if from + sent < bytes.len() {
-                    self.send(bytes, from + sent);
+                if from + sent < to {
+                    self.send(Piece { bytes, range: from + sent..to, more: false });
                     return;
                 }
-                self.shard.keep_spare(bytes);
+                let spare = self.interleaver.borrow_mut().sent(bytes);
+                spare.into_iter().for_each(|bytes| self.shard.keep_spare(bytes));
             }
             Ok(_) => return self.finish("the socket takes no more bytes"),
             Err(error) => return self.finish(&format!("sending failed: {error}")),
         }
-        if !self.with_output(|output| output.is_empty()) {
+        if self.has_output() {
             self.shard.mark_dirty(self);
         }
         self.resume();
@@ -219,6 +261,11 @@ impl Connection {
             self.inboxes.wake_senders(&self.shard);
         }
         self.end_if_done();
+    }
+
+    /// Whether there is something to be sent that is not with the ring.
+    fn has_output(&self) -> bool {
+        !self.with_output(|output| output.is_empty()) || !self.interleaver.borrow().is_empty()
     }
 
     /// The kernel has connected, or failed to.
@@ -285,8 +332,7 @@ impl Connection {
     /// Ends the connection where nothing more is to be done on it.
     pub(crate) fn end_if_done(self: &Rc<Self>) {
         let state = self.state.get();
-        let has_output = self.is_sending.get() || !self.with_output(|output| output.is_empty());
-        if has_output {
+        if self.is_sending() || self.has_output() {
             return;
         }
         match state {
@@ -383,22 +429,26 @@ impl Connection {
     /// Sends what was collected as far as the socket takes it at once, without the ring. False
     /// where some of it is left.
     pub(crate) fn flush(&self) -> bool {
-        if self.is_sending.get() {
+        if self.is_sending() {
             return false;
         }
-        let mut bytes = self.with_output(std::mem::take);
         let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-        let sent = match rustix::net::send(&self.socket, &bytes, flags) {
-            Ok(sent) => sent,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
-            // Nobody is there to read it.
-            Err(_) => return true,
-        };
-        self.shard.counters.bytes_sent.add(sent as u64);
-        bytes.drain(..sent);
-        let is_done = bytes.is_empty();
-        self.with_output(|output| *output = bytes);
-        is_done
+        while let Some(Piece { bytes, range, .. }) = self.next_piece() {
+            let sent = match rustix::net::send(&self.socket, &bytes[range.clone()], flags) {
+                Ok(sent) => sent,
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+                // Nobody is there to read it.
+                Err(_) => return true,
+            };
+            self.shard.counters.bytes_sent.add(sent as u64);
+            if sent < range.len() {
+                let range = range.start + sent..range.end;
+                self.send(Piece { bytes, range, more: false });
+                return false;
+            }
+            self.interleaver.borrow_mut().sent(bytes);
+        }
+        true
     }
 
     /// Reads no more frames, and ends the connection when what is to be sent was sent and read, or
@@ -434,6 +484,7 @@ impl Connection {
         self.seats.stop_all(&self.shard);
         self.inboxes.cut(&self.shard);
         drop(self.serves.take());
+        self.interleaver.take();
         // A send under way would wait for a peer that does not read; closing does not end it.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         self.shard.wake_driver();

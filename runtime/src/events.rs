@@ -19,6 +19,17 @@ impl Connection {
     /// metadata and body.
     #[inline]
     pub(crate) fn frame(self: &Rc<Self>, header: &Header, payload: Lease) {
+        self.frame_since(header, payload, None);
+    }
+
+    /// [`frame`](Self::frame) of one whose header came earlier, at this time.
+    #[cold]
+    pub(crate) fn assembled_frame(self: &Rc<Self>, header: &Header, payload: Lease, begun_us: u64) {
+        self.frame_since(header, payload, Some(begun_us));
+    }
+
+    #[inline(always)]
+    fn frame_since(self: &Rc<Self>, header: &Header, payload: Lease, begun_us: Option<u64>) {
         let payload = if header.flags.intersects(Flags::PACKED) {
             match self.unpacked(header, payload) {
                 Ok(payload) => payload,
@@ -27,7 +38,12 @@ impl Connection {
         } else {
             payload
         };
-        let event = self.session.borrow_mut().handle_frame(header, &payload);
+        let event = match begun_us {
+            None => self.session.borrow_mut().handle_frame(header, &payload),
+            Some(begun_us) => {
+                self.session.borrow_mut().handle_assembled(header, &payload, begun_us)
+            }
+        };
         match event {
             Ok(Event::Call { call, method }) => {
                 let tag = CallTag::new(method, header.meta_len, header.flags);

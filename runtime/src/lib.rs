@@ -28,6 +28,7 @@ mod heartbeat;
 mod inbox;
 mod intercept;
 mod listener;
+mod long_frames;
 pub mod operations;
 mod pack;
 mod receive;

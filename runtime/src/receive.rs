@@ -8,21 +8,25 @@
 
 use std::{collections::VecDeque, io, ops::Range, rc::Rc};
 
-use ringcall_codec::{Decoder, FrameBuffer, Header, Partial, SessionError, Step};
+use ringcall_codec::{
+    Decoder, FrameBuffer, Header, Partial, SessionError, Step,
+    limits::{HEADER_LEN, PART_LEN},
+};
 
 use crate::{
-    config::{LARGE_KEPT_MAX, LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
+    config::{LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
     connection::{Connection, State},
+    long_frames::{LONG_START_LEN, PartPlace, READ_AHEAD_LEN},
     ring::{Chunk, Filled, Lease, OpId, OwnedBuffer},
 };
 
 /// The receiving half of a connection.
 pub(crate) struct Receive {
-    decoder: Decoder<Assembly>,
+    pub(crate) decoder: Decoder<Assembly>,
     /// The receive that the kernel has.
-    op: Option<OpId>,
+    pub(crate) op: Option<OpId>,
     /// What a receive into a buffer of our own is for; its completion brings the buffer back.
-    large: Option<Large>,
+    pub(crate) large: Option<Large>,
     /// Length of the last frame if that was large: the next is expected to be so too. Else zero.
     large_len: usize,
     /// The frame being received large has a prefix that was copied.
@@ -36,27 +40,41 @@ pub(crate) struct Receive {
 }
 
 /// A receive into a buffer of our own.
-enum Large {
+pub(crate) enum Large {
     /// From the first byte of a frame on; `filled` bytes are there.
     First { filled: usize },
     /// The rest of a frame whose header is known; `filled` bytes are there.
     Rest { frame_len: usize, filled: usize },
+    /// The rest of a part of a frame.
+    Part(PartPlace),
 }
 
 /// A cut frame, put together in a buffer of the shard.
 pub(crate) struct Assembly {
-    buffer: OwnedBuffer,
-    filled: usize,
+    pub(crate) buffer: OwnedBuffer,
+    pub(crate) progress: Progress,
+}
+
+/// How far a frame is put together.
+#[derive(Clone, Copy)]
+pub(crate) struct Progress {
+    pub(crate) filled: usize,
+    /// Bytes that were received elsewhere.
+    pub(crate) copied: usize,
+    /// When its header came.
+    pub(crate) begun_us: u64,
 }
 
 impl FrameBuffer for Assembly {
     fn append(&mut self, bytes: &[u8]) {
-        self.buffer[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
-        self.filled += bytes.len();
+        let Progress { filled, copied, .. } = &mut self.progress;
+        self.buffer[*filled..*filled + bytes.len()].copy_from_slice(bytes);
+        *filled += bytes.len();
+        *copied += bytes.len();
     }
 
     fn filled(&self) -> &[u8] {
-        &self.buffer[..self.filled]
+        &self.buffer[..self.progress.filled]
     }
 }
 
@@ -92,14 +110,24 @@ impl Receive {
     #[inline]
     fn note_frame(&mut self, header: &Header, pool_buffer_len: usize) {
         let frame_len = header.frame_len() as usize;
-        let is_large = frame_len > pool_buffer_len && frame_len <= LARGE_KEPT_MAX;
-        self.large_len = if is_large { frame_len } else { 0 };
+        self.large_len = if frame_len <= pool_buffer_len {
+            0
+        } else if frame_len <= PART_LEN {
+            frame_len
+        } else {
+            LONG_START_LEN
+        };
+    }
+
+    /// Notes that the next frame is expected to be long.
+    pub(crate) fn expect_long(&mut self) {
+        self.large_len = LONG_START_LEN;
     }
 
     /// Lets go of what was received and not read.
     pub(crate) fn forget(&mut self) {
         self.backlog.clear();
-        self.decoder.take_partial();
+        self.decoder.forget();
         self.large_len = 0;
     }
 
@@ -164,6 +192,7 @@ impl Connection {
                 self.note_large_cut(Some(frame_len));
                 return self.receive_rest(buffer, frame_len, filled + received);
             }
+            Some(Large::Part(place)) => return self.part_received(place, buffer, received),
             Some(Large::Rest { frame_len, .. }) => {
                 self.take(Chunk::of_owned(buffer.share(), frame_len));
             }
@@ -192,7 +221,7 @@ impl Connection {
     }
 
     /// Reads a chunk, or keeps it where the connection is blocked.
-    fn take(self: &Rc<Self>, chunk: Chunk) {
+    pub(crate) fn take(self: &Rc<Self>, chunk: Chunk) {
         if self.state() == State::Lingering {
             return self.linger(chunk.len());
         }
@@ -224,6 +253,7 @@ impl Connection {
                 }
                 Ok(Step::Assembled(partial)) => self.assembled(partial),
                 Ok(Step::Skipped) => self.session.borrow_mut().handle_pause(),
+                Ok(Step::Part) => {}
                 Ok(Step::More) => break,
                 Err(error) => return self.fail(error),
             }
@@ -235,7 +265,7 @@ impl Connection {
 
     /// Tells the session where the bytes so far end inside of a frame.
     #[inline]
-    fn note_cut(&self) {
+    pub(crate) fn note_cut(&self) {
         let receive = self.receive.borrow();
         let mut session = self.session.borrow_mut();
         if receive.decoder.is_between_frames() {
@@ -244,6 +274,8 @@ impl Connection {
         } else {
             session.handle_cut(receive.decoder.cut_len());
         }
+        let (missing, announced) = receive.decoder.long_frames();
+        session.handle_long_frames(missing, announced);
     }
 
     /// Tells the session of a large frame that began to arrive and is received where it stays.
@@ -264,7 +296,7 @@ impl Connection {
     }
 
     #[inline(never)]
-    fn next_step(
+    pub(crate) fn next_step(
         self: &Rc<Self>,
         input: &[u8],
         at: &mut usize,
@@ -275,8 +307,12 @@ impl Connection {
                 return Ok(None);
             }
             let frame_len = header.frame_len();
-            match self.shard.owned.try_take(frame_len as usize) {
-                Ok(buffer) => Ok(Some(Assembly { buffer, filled: 0 })),
+            match self.shard.owned.try_take(frame_len as usize + READ_AHEAD_LEN) {
+                Ok(buffer) => {
+                    let begun_us = self.shard.now_us();
+                    let progress = Progress { filled: 0, copied: 0, begun_us };
+                    Ok(Some(Assembly { buffer, progress }))
+                }
                 Err(_) => Err(SessionError::NoMemory { frame_len }),
             }
         });
@@ -286,18 +322,24 @@ impl Connection {
         step
     }
 
-    /// A frame that was put together from parts is complete.
-    fn assembled(self: &Rc<Self>, partial: Partial<Assembly>) {
+    /// A frame that was cut is complete.
+    pub(crate) fn assembled(self: &Rc<Self>, partial: Partial<Assembly>) {
         let counters = &self.shard.counters;
         let body = partial.body_range();
-        let Partial { header, buffer: Assembly { buffer, filled } } = partial;
+        let Partial { header, buffer: Assembly { buffer, progress } } = partial;
+        let Progress { filled, copied, begun_us } = progress;
+        // Of one in parts that came to their places only the header was not received there.
+        if copied == HEADER_LEN && copied < filled {
+            counters.frames_in_place.add(1);
+            return self.assembled_frame(&header, lease_of(buffer, filled, body), begun_us);
+        }
         if filled > self.pool_buffer_len() {
             counters.frames_copied_large.add(1);
         } else {
             counters.frames_copied_straddle.add(1);
         }
-        counters.bytes_copied.add(filled as u64);
-        self.frame(&header, Lease::new(&Chunk::of_owned(buffer.share(), filled), body));
+        counters.bytes_copied.add(copied as u64);
+        self.assembled_frame(&header, lease_of(buffer, filled, body), begun_us);
     }
 
     /// A lease on a body in a chunk; on a copy of it where it cannot be read in place.
@@ -369,10 +411,19 @@ impl Connection {
             && let Some(Partial { buffer, .. }) = receive.decoder.take_partial()
         {
             self.shard.counters.frames_copied_large.add(1);
-            self.shard.counters.bytes_copied.add(buffer.filled as u64);
+            let Assembly { buffer, progress } = buffer;
+            self.shard.counters.bytes_copied.add(progress.copied as u64);
             receive.has_copied_prefix = true;
             drop(receive);
-            return self.receive_rest(buffer.buffer, frame_len, buffer.filled);
+            return self.receive_rest(buffer, frame_len, progress.filled);
+        }
+        if receive.decoder.cut_part_len().is_some() {
+            drop(receive);
+            return self.receive_part();
+        }
+        if receive.decoder.long_frames().0 > pool_buffer_len as u64 {
+            // The header of the next part, and none of what belongs to its place.
+            receive.large_len = HEADER_LEN;
         }
         let keeps_buffer = receive.large_len > 0
             && receive.decoder.is_between_frames()
@@ -406,10 +457,11 @@ impl Connection {
     /// it still brings belongs to that frame; its end arms the next receive.
     fn leave_small_mode(&self) {
         let receive = self.receive.borrow();
-        let is_large = receive
-            .decoder
-            .partial()
-            .is_some_and(|partial| partial.header.frame_len() > self.pool_buffer_len() as u64);
+        let decoder = &receive.decoder;
+        let pool_buffer_len = self.pool_buffer_len() as u64;
+        let is_large =
+            decoder.partial().is_some_and(|partial| partial.header.frame_len() > pool_buffer_len)
+                || decoder.cut_part_len().is_some() && decoder.long_frames().0 > pool_buffer_len;
         if let Some(op) = receive.op.filter(|_| is_large && receive.large.is_none()) {
             self.shard.ring.borrow_mut().cancel(op);
         }
@@ -469,7 +521,7 @@ impl Connection {
     }
 
     #[inline]
-    fn pool_buffer_len(&self) -> usize {
+    pub(crate) fn pool_buffer_len(&self) -> usize {
         self.shard.config.ring.pool_buffer_len as usize
     }
 
@@ -479,4 +531,9 @@ impl Connection {
         let pool = &self.shard.pool;
         pool.free() < pool.len() / POOL_PRESSURE_DIVISOR
     }
+}
+
+/// A lease on a body in a buffer of our own.
+fn lease_of(buffer: OwnedBuffer, filled: usize, body: Range<usize>) -> Lease {
+    Lease::new(&Chunk::of_owned(buffer.share(), filled), body)
 }

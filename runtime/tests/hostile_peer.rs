@@ -13,9 +13,9 @@ use support::{
     echo::{Blob, EchoClient, nested},
     host::Host,
     raw::{
-        CALLEE, CANCEL, CREDIT, DETAILS, END, Frame, GOAWAY, HELLO, ITEM, NOT_EXECUTED, NOTICE,
-        ONEWAY, PACKED, PING, PONG, Peer, REQUEST, RESPONSE, Random, STREAM, archive, call, goaway,
-        hello, hello_of, plain, reply, request, status,
+        CALLEE, CANCEL, CREDIT, DETAILS, END, Frame, GOAWAY, HELLO, IN_PARTS, ITEM, NOT_EXECUTED,
+        NOTICE, ONEWAY, PACKED, PART, PING, PONG, Peer, REQUEST, RESPONSE, Random, STREAM, archive,
+        call, goaway, hello, hello_of, plain, reply, request, status,
     },
     wait::{until, watched},
 };
@@ -69,7 +69,7 @@ fn a_range_that_holds_the_version_is_served() {
 fn kinds_that_are_not_known_end_the_connection() {
     watched(|| {
         let host = Host::start();
-        for kind in (0..=u8::MAX).filter(|kind| !(HELLO..=NOTICE).contains(kind)) {
+        for kind in (0..=u8::MAX).filter(|kind| !(HELLO..=PART).contains(kind)) {
             let frame = Frame { kind, ..request(call(0, 1), EchoClient::ECHO, b"") };
             let text = format!("frame of unknown kind {kind}");
             host.refuses(&frame.bytes(), INVALID, &text);
@@ -81,7 +81,7 @@ fn kinds_that_are_not_known_end_the_connection() {
 }
 
 /// A frame of each kind that is right but for what a test makes wrong.
-fn each_kind() -> [(&'static str, Frame); 11] {
+fn each_kind() -> [(&'static str, Frame); 12] {
     let of_call = |kind| Frame { call: call(0, 1), ..plain(kind, 0) };
     [
         ("HELLO", hello()),
@@ -95,16 +95,17 @@ fn each_kind() -> [(&'static str, Frame); 11] {
         ("PONG", plain(PONG, 1)),
         ("GOAWAY", goaway(Code::Internal, "")),
         ("NOTICE", Frame { code: Code::Internal as u32, ..plain(NOTICE, 1) }),
+        ("PART", Frame { body: vec![0; 16], ..plain(PART, 1) }),
     ]
 }
 
 /// The flags that a kind of frame may have.
 fn flags_of(kind: u8) -> u8 {
     match kind {
-        REQUEST => STREAM | PACKED,
-        RESPONSE => NOT_EXECUTED | DETAILS | PACKED,
-        ONEWAY => PACKED,
-        ITEM => END | CALLEE | PACKED,
+        REQUEST => STREAM | PACKED | IN_PARTS,
+        RESPONSE => NOT_EXECUTED | DETAILS | PACKED | IN_PARTS,
+        ONEWAY => PACKED | IN_PARTS,
+        ITEM => END | CALLEE | PACKED | IN_PARTS,
         CREDIT => CALLEE,
         GOAWAY => END,
         _ => 0,
@@ -151,13 +152,16 @@ fn fields_that_are_reserved_end_the_connection() {
                 if ![RESPONSE, ITEM, CREDIT].contains(&kind) {
                     refuses(&Frame { aux: 1 << bit, ..right.clone() }, "aux");
                 }
-                if [ITEM, CREDIT, CANCEL, PING, PONG].contains(&kind) {
+                if [ITEM, CREDIT, CANCEL, PING, PONG, PART].contains(&kind) {
                     refuses(&Frame { code: 1 << bit, ..right.clone() }, "code");
                 }
             }
             if ![REQUEST, RESPONSE, ONEWAY].contains(&kind) {
                 for bit in [0, 7, 8, 15] {
-                    refuses(&Frame { meta_len: 1 << bit, ..right.clone() }, "meta_len");
+                    // Without a body a part is refused for that.
+                    let body =
+                        if kind == PART { vec![0; 16 + (16 << bit)] } else { right.body.clone() };
+                    refuses(&Frame { meta_len: 1 << bit, body, ..right.clone() }, "meta_len");
                 }
             }
         }
@@ -486,8 +490,8 @@ fn garbage_behind_calls_ends_the_connection_after_their_replies() {
 fn a_peer_that_finished_sending_is_still_told_why() {
     watched(|| {
         let host = Host::start();
-        let text = "frame of unknown kind 12";
-        let wrong = Frame { kind: 12, ..Frame::default() };
+        let text = "frame of unknown kind 13";
+        let wrong = Frame { kind: 13, ..Frame::default() };
         for is_open in [true, false] {
             // The end of the stream comes with the bytes before it, or soon after.
             for _ in 0..20 {
@@ -507,13 +511,13 @@ fn a_peer_that_finished_sending_is_still_told_why() {
 fn a_peer_that_is_still_sending_is_told_why_and_not_reset() {
     watched(|| {
         let host = Host::start();
-        let wrong = Frame { kind: 12, ..Frame::default() };
+        let wrong = Frame { kind: 13, ..Frame::default() };
         let stream = [hello().bytes(), wrong.bytes(), vec![7; 900 * 1024]].concat();
         for _ in 0..20 {
             let mut peer = Peer::connect(host.address());
             peer.send_bytes(&stream);
             peer.expect_hello();
-            peer.expect_goaway(INVALID, "frame of unknown kind 12");
+            peer.expect_goaway(INVALID, "frame of unknown kind 13");
         }
         host.is_unharmed();
     });

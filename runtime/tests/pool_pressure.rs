@@ -263,8 +263,8 @@ fn peers_that_do_not_read_keep_no_more_buffers_than_their_share() {
                 caller
             })
             .collect();
-        until("each has a reply that does not fit", || {
-            counters(&server).since(&before).calls_inline == 12
+        until("each has a long reply, and one that waits behind it", || {
+            counters(&server).since(&before).calls_inline == 24
         });
         neighbour_is_served(&server);
         for (byte, caller) in (0..).zip(&mut lazy) {

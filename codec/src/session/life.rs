@@ -20,6 +20,12 @@ pub(super) struct Life {
     /// When the frame that is being received began to arrive, and how long it may take.
     frame_due_us: u64,
     frame_since_us: u64,
+    /// When the frames that come in parts are to have come, and what was told of them.
+    long_due_us: u64,
+    long_missing: u64,
+    long_announced: u64,
+    /// When the call that is being handled came; [`NEVER`] is now.
+    call_begun_us: u64,
     /// The PING that is not answered: its number and when it was sent.
     ping: Option<(u64, u64)>,
     /// When this end had sent last what was to be sent before that PING's answer.
@@ -72,6 +78,10 @@ impl Life {
             called_us: 0,
             frame_due_us: NEVER,
             frame_since_us: NEVER,
+            long_due_us: NEVER,
+            long_missing: 0,
+            long_announced: 0,
+            call_begun_us: NEVER,
             ping: None,
             progress_us: 0,
             pings_sent: 0,
@@ -125,13 +135,53 @@ impl Life {
             self.frame_since_us = self.now_us;
             self.frame_due_us = self.now_us;
         }
-        let bytes_us = match self.patience.bytes_per_s_min {
-            0 => NEVER,
-            rate => frame_len.unwrap_or(0).saturating_mul(1_000_000) / rate,
-        };
-        let allowed_us = self.patience.frame_us.saturating_add(bytes_us);
+        let allowed_us = self.patience.frame_us.saturating_add(self.bytes_us(frame_len));
         // Its length may be known only after its first bytes; what a length allows is not taken back.
         self.frame_due_us = self.frame_due_us.max(self.frame_since_us.saturating_add(allowed_us));
+    }
+
+    /// So many bytes are still to come of frames in parts, and so many were announced ever.
+    pub(super) fn long_frames(&mut self, missing: u64, announced: u64) {
+        let new = announced - self.long_announced;
+        (self.long_missing, self.long_announced) = (missing, announced);
+        if missing == 0 {
+            self.long_due_us = NEVER;
+            return;
+        }
+        // What comes for a call is use.
+        self.used();
+        if self.patience.frame_us == 0 {
+            return;
+        }
+        if self.long_due_us == NEVER {
+            self.long_due_us = self.now_us.saturating_add(self.patience.frame_us);
+        }
+        // Other frames have every other turn.
+        let bytes_us = self.bytes_us(Some(2 * new));
+        self.long_due_us = self.long_due_us.saturating_add(bytes_us);
+    }
+
+    /// Whether frames in parts have begun and not ended.
+    pub(super) fn has_long_frames(&self) -> bool {
+        self.long_missing > 0
+    }
+
+    /// How long so many bytes may take at the slowest.
+    fn bytes_us(&self, bytes: Option<u64>) -> u64 {
+        match self.patience.bytes_per_s_min {
+            0 => NEVER,
+            rate => bytes.unwrap_or(0).saturating_mul(1_000_000) / rate,
+        }
+    }
+
+    /// When the call that is being handled came; [`NEVER`] is now.
+    pub(super) fn set_call_begun(&mut self, begun_us: u64) {
+        self.call_begun_us = begun_us;
+    }
+
+    /// From when the time of the call that is being handled counts.
+    pub(super) fn call_begun_us(&self) -> u64 {
+        self.call_begun_us.min(self.now_us)
     }
 
     /// The peer has said HELLO, or why it says none.
@@ -190,7 +240,7 @@ impl Life {
         let is_due = |at_us: u64| at_us <= self.now_us;
         if is_due(self.hello_at_us()) {
             Due::NoHello
-        } else if is_due(self.frame_due_us) {
+        } else if is_due(self.frame_due_us.min(self.long_due_us)) {
             Due::FrameStalled
         } else if is_due(self.ping_at_us(is_open)) {
             if self.awaits_pong() { Due::PeerSilent } else { Due::Ping }
@@ -208,6 +258,7 @@ impl Life {
     pub(super) fn next_us(&self, is_open: bool, has_calls: bool, drains: bool) -> u64 {
         self.hello_at_us()
             .min(self.frame_due_us)
+            .min(self.long_due_us)
             .min(self.ping_at_us(is_open))
             .min(self.idle_at_us(is_open, has_calls, drains))
             .min(self.age_at_us(is_open, drains))

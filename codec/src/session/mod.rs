@@ -140,6 +140,9 @@ pub enum SessionError {
     /// A response to a call that is not in flight.
     #[error("response to call {0}, which is not in flight")]
     NoSuchCall(CallId),
+    /// A part, or a frame that comes in parts, that no correct peer sends.
+    #[error("a frame in parts that cannot be: {0}")]
+    PartUnexpected(&'static str),
     /// An item of a call that is no stream, or not in flight.
     #[error("item of call {0}, which is no stream in flight")]
     NoSuchStream(CallId),

@@ -277,7 +277,7 @@ impl Session {
             return NEVER;
         }
         let granted_us = wanted_us.max(limits.least_us).min(limits.most_us);
-        self.life.now_us.saturating_add(u64::from(granted_us))
+        self.life.call_begun_us().saturating_add(u64::from(granted_us))
     }
 
     #[cold]

@@ -235,6 +235,32 @@ impl Session {
         self.life.frame_is_cut(frame_len);
     }
 
+    /// Tells of the frames that come in parts: the bytes that are still to come of those that have
+    /// begun, and the bytes that were announced in the life of the connection. What is announced is
+    /// to come in time.
+    #[inline]
+    pub fn handle_long_frames(&mut self, missing: u64, announced: u64) {
+        self.life.long_frames(missing, announced);
+    }
+
+    /// [`handle_frame`](Self::handle_frame) of a frame whose header came earlier, at this time:
+    /// what time a call has counts from there.
+    ///
+    /// # Errors
+    ///
+    /// As for `handle_frame`.
+    pub fn handle_assembled(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        begun_us: u64,
+    ) -> Result<Event, SessionError> {
+        self.life.set_call_begun(begun_us);
+        let event = self.handle_frame(header, payload);
+        self.life.set_call_begun(NEVER);
+        event
+    }
+
     /// Notes that what the peer sends is not read for now, so that the peer is not blamed for
     /// the frame that is cut.
     pub fn handle_pause(&mut self) {
@@ -318,9 +344,11 @@ impl Session {
         self.write_plain(Kind::Ping, number);
     }
 
-    /// Whether this end drains, no call runs here or was made here, and the peer knows.
+    /// Whether this end drains, no call runs here or was made here or is still coming, and the peer
+    /// knows.
     pub fn is_drained(&self) -> bool {
-        self.drains && !self.life.awaits_drain_pong() && !self.has_calls()
+        let is_known = !self.life.awaits_drain_pong() && !self.life.has_long_frames();
+        self.drains && is_known && !self.has_calls()
     }
 
     /// Whether this end has announced that it takes no more calls.
@@ -429,6 +457,7 @@ impl Session {
             (Kind::Notice, State::Open) => self.notice(header, payload),
             (Kind::Ping, State::Open) => self.pinged(header.call.0),
             (Kind::Pong, State::Open) => Ok(self.ponged(header.call.0)),
+            (Kind::Part, State::Open) => unexpected("the decoder puts parts together"),
         }
     }
 

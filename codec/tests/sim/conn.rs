@@ -50,12 +50,18 @@ impl Conn {
             EndState::Live => {
                 let room = self.pipes[side].room(core);
                 let output = end.session.output();
-                let rest = output.split_off(output.len().min(room));
-                let bytes = std::mem::replace(output, rest);
-                if !output.is_empty() {
+                if core.is_sure(end.place) {
+                    core.items.check_said(end.place, &output[end.looked_at..]);
+                }
+                let len = output.len().min(room);
+                if len < output.len() {
                     core.facts(end.place).is_backlogged = true;
                 }
-                self.pipes[side].send(core, &bytes);
+                if len > 0 {
+                    self.pipes[side].send(core, &output[..len]);
+                    output.drain(..len);
+                }
+                end.looked_at = output.len();
             }
             EndState::Closing => {
                 let bytes = std::mem::take(end.session.output());

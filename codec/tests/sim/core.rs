@@ -1,12 +1,17 @@
 //! What every part of a simulation shares: time, chance, what is to happen, and what is known of
 //! each connection from above.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
 
 use ringcall_codec::{Scratch, SessionError};
 
 use crate::{
+    items::{Handle, Items},
     ledger::Ledger,
+    letter::Body,
     plan::{Fault, Plan},
     random::Random,
     trace::Trace,
@@ -26,7 +31,7 @@ impl Place {
 }
 
 /// Something that is to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// The next piece for this end arrives.
     Deliver(Place),
@@ -42,6 +47,10 @@ pub(crate) enum Task {
     Abandon { at: Place, call: u64 },
     /// A caller has taken its outcome.
     Release { at: Place, call: u64 },
+    /// Somebody has items to send.
+    Send { at: Place, stream: Handle },
+    /// Somebody takes items that have come.
+    Take { at: Place, stream: Handle },
     /// Somebody at one of the ends of this link makes a call.
     Call { link: usize },
     /// Calls until one succeeds.
@@ -80,19 +89,55 @@ impl Facts {
     }
 }
 
+/// A task in the queue. Two have never the same order, so that nothing else is compared.
+struct Entry {
+    at_us: u64,
+    order: u64,
+    task: Task,
+}
+
+impl Entry {
+    fn key(&self) -> u128 {
+        u128::from(self.at_us) << 64 | u128::from(self.order)
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
 pub(crate) struct Core {
     pub(crate) now_us: u64,
     pub(crate) random: Random,
     pub(crate) plan: Plan,
     pub(crate) trace: Trace,
     pub(crate) ledger: Ledger,
+    pub(crate) items: Items,
     pub(crate) scratch: Scratch,
+    /// Where the payload of a frame is put while it is looked at.
+    pub(crate) payload: Body,
     /// By connection.
     pub(crate) facts: Vec<Facts>,
     pub(crate) is_calm: bool,
     /// Numbers for handlers at work.
     pub(crate) jobs: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, Task)>>,
+    queue: BinaryHeap<Reverse<Entry>>,
     /// Tasks so far, so that those of one time are done in the order in which they were put in.
     order: u64,
 }
@@ -109,7 +154,9 @@ impl Core {
             plan,
             trace,
             ledger: Ledger::default(),
+            items: Items::default(),
             scratch: Scratch::default(),
+            payload: Body::new(),
             facts: Vec::new(),
             is_calm: false,
             jobs: 0,
@@ -120,7 +167,8 @@ impl Core {
 
     pub(crate) fn at(&mut self, at_us: u64, task: Task) {
         self.order += 1;
-        self.queue.push(Reverse((at_us.max(self.now_us), self.order, task)));
+        let (at_us, order) = (at_us.max(self.now_us), self.order);
+        self.queue.push(Reverse(Entry { at_us, order, task }));
     }
 
     pub(crate) fn after(&mut self, delay_us: u64, task: Task) {
@@ -129,7 +177,7 @@ impl Core {
 
     /// The next task; time goes on to it.
     pub(crate) fn next(&mut self) -> Option<Task> {
-        let Reverse((at_us, _, task)) = self.queue.pop()?;
+        let Reverse(Entry { at_us, task, .. }) = self.queue.pop()?;
         self.now_us = at_us;
         Some(task)
     }

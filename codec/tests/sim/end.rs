@@ -12,9 +12,10 @@ use ringcall_codec::{
 
 use crate::{
     core::{Core, Place, Task},
+    items::Handle,
     ledger::{Answer, Outcome},
-    letter::{Body, METHODS, aligned, sum_of},
-    traffic::{self, Job, Made, MadeState},
+    letter::{Body, METHODS, align, sum_of},
+    traffic::{self, Job, Made, MadeState, streams, streams::Stream},
 };
 
 /// Requests are made only where fewer bytes than this wait to be sent, as a transport does that
@@ -23,6 +24,10 @@ pub(crate) const CALL_GATE_BYTES: usize = 64 * 1024;
 
 /// What an archive and the frame around it take beside a letter's bytes.
 const LETTER_OVERHEAD: usize = 128;
+
+/// What one stream says beside its items: their end, and CREDIT, three times at most. Each grants
+/// half a window, and what is granted and has not come back is no more than a window and an item.
+const STREAM_FRAMES_LEN_MAX: usize = 4 * 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndState {
@@ -48,6 +53,9 @@ pub(crate) struct End {
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) one_way_jobs: BTreeMap<u64, Job>,
     pub(crate) one_ways_come: usize,
+    pub(crate) streams: BTreeMap<Handle, Stream>,
+    /// How much of the output was looked at already, in bytes.
+    pub(crate) looked_at: usize,
     /// When what runs began to be waited for; `u64::MAX` where it is not.
     grace_since_us: u64,
     timer_at_us: u64,
@@ -80,6 +88,8 @@ impl End {
             jobs: BTreeMap::new(),
             one_way_jobs: BTreeMap::new(),
             one_ways_come: 0,
+            streams: BTreeMap::new(),
+            looked_at: 0,
             grace_since_us: u64::MAX,
             timer_at_us: u64::MAX,
             began_us: core.now_us,
@@ -122,7 +132,10 @@ impl End {
             match step {
                 Err(error) => self.fail(core, &error),
                 Ok(Step::InPlace { header, body }) => {
-                    self.on_frame(core, &header, &aligned(&input[body]));
+                    let mut payload = std::mem::take(&mut core.payload);
+                    align(&mut payload, &input[body]);
+                    self.on_frame(core, &header, &payload);
+                    core.payload = payload;
                 }
                 Ok(Step::Assembled(frame)) => self.on_frame(core, &frame.header, frame.body()),
                 Ok(Step::Skipped) => self.session.handle_pause(),
@@ -149,7 +162,6 @@ impl End {
 
     fn on_event(&mut self, core: &mut Core, header: &Header, payload: &[u8], event: Event) {
         match event {
-            Event::Nothing => {}
             Event::Opened => core.note(self.place, "opened", &[]),
             Event::Pong(round_trip_us) => core.note(self.place, "pong", &[round_trip_us]),
             Event::Draining(_) => {
@@ -188,6 +200,7 @@ impl End {
                 self.session.abandon(ringcall_codec::CallId(*id));
             }
         }
+        streams::left(self, core);
     }
 
     /// The connection has failed, and nothing can be sent any more.
@@ -230,6 +243,7 @@ impl End {
     /// The end of everything here.
     fn close(&mut self, core: &mut Core) {
         self.state = EndState::Closing;
+        self.streams.clear();
         for made in std::mem::take(&mut self.made).into_values() {
             if made.state == MadeState::Waiting {
                 lose(core, self.place, made.uid);
@@ -301,6 +315,7 @@ impl End {
             return;
         }
         self.check(core);
+        streams::check(self, core);
         if self.session.drains() && !self.was_told_to_drain && self.grace_since_us == u64::MAX {
             self.check_drain(core);
         }
@@ -344,7 +359,7 @@ impl End {
         let answer_len = letter_len.max(STATUS_BODY_LEN_MAX + 32);
         let output_max = CALL_GATE_BYTES
             + letter_len
-            + in_flight_max * (answer_len + 32)
+            + in_flight_max * (answer_len + 32 + 2 * STREAM_FRAMES_LEN_MAX)
             + self.one_ways_come * (STATUS_MESSAGE_LEN_MAX + 32)
             + 4096;
         let output_len = session.output().len();
@@ -376,6 +391,7 @@ impl End {
         self.made.is_empty()
             && self.jobs.is_empty()
             && self.one_way_jobs.is_empty()
+            && self.streams.is_empty()
             && grace_us <= core.plan.grace_us
     }
 }

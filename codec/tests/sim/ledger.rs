@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use ringcall_codec::{Code, Status};
 
-use crate::{core::Place, letter::Envelope};
+use crate::{
+    core::Place,
+    letter::{Envelope, ONE_WAY},
+};
 
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -20,7 +23,7 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) from: Place,
-    pub(crate) is_one_way: bool,
+    pub(crate) method: u32,
     pub(crate) deadline_us: Option<u64>,
     sum: u64,
     /// It reached the other end.
@@ -72,17 +75,17 @@ impl Ledger {
     pub(crate) fn enter(
         &mut self,
         from: Place,
-        is_one_way: bool,
+        method: u32,
         id: u64,
         deadline_us: Option<u64>,
         request: Envelope,
     ) {
         assert_eq!(request.uid, self.next_uid());
-        let twice = self.ids.insert((from, is_one_way, id), request.uid);
+        let twice = self.ids.insert((from, method == ONE_WAY, id), request.uid);
         assert_eq!(twice, None, "two calls have the number {id:#x}");
         self.calls.push(Call {
             from,
-            is_one_way,
+            method,
             deadline_us,
             sum: request.sum,
             is_seen: false,
@@ -213,6 +216,6 @@ impl Ledger {
 
     /// Whether a call still waits for its outcome, or a one-way call was lost where none may be.
     pub(crate) fn is_open(call: &Call, is_cut: bool) -> bool {
-        if call.is_one_way { !is_cut && !call.is_seen } else { call.outcome.is_none() }
+        if call.method == ONE_WAY { !is_cut && !call.is_seen } else { call.outcome.is_none() }
     }
 }

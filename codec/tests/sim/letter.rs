@@ -11,11 +11,17 @@ pub(crate) type Body = AlignedVec<16>;
 
 pub(crate) const UNARY: u32 = 0xca11;
 pub(crate) const ONE_WAY: u32 = 0x0e1a;
+pub(crate) const SERVER_STREAM: u32 = 0x5e57;
+pub(crate) const CLIENT_STREAM: u32 = 0xc157;
+pub(crate) const TWO_WAY: u32 = 0x2517;
 
 /// Every method; both ends serve them and call them.
 pub(crate) const METHODS: &[MethodInfo] = &[
     method(UNARY, "Sim.call", MethodKind::Unary),
     method(ONE_WAY, "Sim.tell", MethodKind::OneWay),
+    method(SERVER_STREAM, "Sim.listen", MethodKind::ServerStream),
+    method(CLIENT_STREAM, "Sim.pour", MethodKind::ClientStream),
+    method(TWO_WAY, "Sim.talk", MethodKind::TwoWay),
 ];
 
 const fn method(id: u32, name: &'static str, kind: MethodKind) -> MethodInfo {
@@ -32,12 +38,14 @@ const fn method(id: u32, name: &'static str, kind: MethodKind) -> MethodInfo {
     }
 }
 
-/// A request or a reply.
+/// A request, a reply or an item.
 #[derive(Archive, Serialize, Debug)]
 pub(crate) struct Letter {
-    /// The call's number in the ledger, the same in request and reply, unique in a simulation.
+    /// The call's number in the ledger, the same in request, reply and items, unique in a
+    /// simulation.
     uid: u64,
-    /// The sum of the request that this is the reply to; zero in a request.
+    /// The sum of the request that this is the reply to; zero in a request. In an item, who sends
+    /// it and how many came before it.
     answers: u64,
     /// Over all the rest.
     sum: u64,
@@ -69,11 +77,17 @@ pub(crate) struct Envelope {
 
 impl Letter {
     pub(crate) fn new(uid: u64, answers: u64, len: usize) -> Self {
-        let mut bytes = vec![0; len];
-        for (at, chunk) in bytes.chunks_mut(8).enumerate() {
+        let word_at = |at: usize| {
             let word = (uid ^ at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ answers;
-            chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+            word.to_le_bytes()
+        };
+        let mut bytes = vec![0; len];
+        // Whole words are copied at once, and only the rest by a length that is not known before.
+        let (words, rest) = bytes.as_chunks_mut::<8>();
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = word_at(at);
         }
+        rest.copy_from_slice(&word_at(words.len())[..rest.len()]);
         let sum = sum_of(uid, answers, &bytes);
         Self { uid, answers, sum, bytes }
     }
@@ -98,20 +112,47 @@ impl ArchivedLetter {
 
 /// A sum in which every bit counts.
 pub(crate) fn sum_of(uid: u64, answers: u64, bytes: &[u8]) -> u64 {
-    let mut sum = mix(uid) ^ mix(answers).rotate_left(1) ^ bytes.len() as u64;
+    let sum = mix(uid) ^ mix(answers).rotate_left(1) ^ bytes.len() as u64;
+    // Four sums side by side: one alone waits for each of its multiplications.
     let (words, rest) = bytes.as_chunks::<8>();
+    let (blocks, words) = words.as_chunks::<4>();
+    let [mut a, mut b, mut c, mut d] = [sum, sum ^ 1, sum ^ 2, sum ^ 3];
+    for block in blocks {
+        a = add_word(a, block[0]);
+        b = add_word(b, block[1]);
+        c = add_word(c, block[2]);
+        d = add_word(d, block[3]);
+    }
+    let mut sum = if blocks.is_empty() { sum } else { [b, c, d].into_iter().fold(a, join) };
     for word in words {
-        sum = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        sum = add_word(sum, *word);
     }
     for byte in rest {
-        sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        sum = (sum ^ u64::from(*byte)).wrapping_mul(FACTOR);
     }
     mix(sum)
 }
 
+/// The prime of FNV-1a (64 bits).
+const FACTOR: u64 = 0x0000_0100_0000_01b3;
+
+fn add_word(sum: u64, word: [u8; 8]) -> u64 {
+    (sum ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR).rotate_left(23)
+}
+
+fn join(sum: u64, lane: u64) -> u64 {
+    mix(sum ^ lane)
+}
+
 /// Bytes, copied to where an archive can be read.
 pub(crate) fn aligned(bytes: &[u8]) -> Body {
-    let mut body = Body::with_capacity(bytes.len().max(1));
-    body.extend_from_slice(bytes);
+    let mut body = Body::new();
+    align(&mut body, bytes);
     body
+}
+
+/// The same, in place of what is there.
+pub(crate) fn align(body: &mut Body, bytes: &[u8]) {
+    body.clear();
+    body.extend_from_slice(bytes);
 }

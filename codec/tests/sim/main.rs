@@ -4,11 +4,12 @@
 //! from it, so that a seed that fails can be repeated. Both ends of every connection are real
 //! [`Session`](ringcall_codec::Session)s; the nodes, the network and the time are not.
 //!
-//! At each step `end.rs` compares a session with an account of its own, and `ledger.rs` compares
-//! both ends of each call. Checked are the promises of SECURITY.md that a session can keep: no
-//! panic and no unexplained error (P1), bounded memory (P2), one outcome for each call, and the
-//! right one (P3), deadlines and slots (P4), drains (P6), the same trace for the same seed (P8);
-//! and that once faults stop, everything ends and new calls succeed.
+//! At each step `end.rs` compares a session with an account of its own, `ledger.rs` compares both
+//! ends of each call, and `items.rs` both ends of each stream. Checked are the promises of
+//! SECURITY.md that a session can keep: no panic and no unexplained error (P1), bounded memory
+//! (P2), one outcome for each call, and the right one (P3), items once and in order, deadlines and
+//! slots (P4), drains (P6), the same trace for the same seed (P8); and that once faults stop,
+//! everything ends and new calls succeed.
 //!
 //! | file | what |
 //! |---|---|
@@ -18,6 +19,7 @@
 //! | `end.rs` | what a transport does around a session |
 //! | `traffic/` | what is called: a file for each kind |
 //! | `ledger.rs` | the account of calls |
+//! | `items.rs` | the account of items and credit |
 //! | `regressions.rs` | seeds that have found something |
 //!
 //! `cargo xtask sim` runs more seeds than the tests here.
@@ -27,6 +29,7 @@
 mod conn;
 mod core;
 mod end;
+mod items;
 mod ledger;
 mod letter;
 mod pipe;
@@ -46,6 +49,7 @@ const MUST_HAPPEN: &[&str] = &[
     "broken",
     "bytes change",
     "crash",
+    "credit",
     "details",
     "done",
     "drain",
@@ -55,7 +59,14 @@ const MUST_HAPPEN: &[&str] = &[
     "fin",
     "grace is over",
     "half close",
+    "item",
+    "item too long",
+    "items have ended",
+    "late credit",
+    "late item",
     "lost",
+    "no credit",
+    "no shared credit",
     "not executed",
     "not made",
     "notice",
@@ -70,8 +81,10 @@ const MUST_HAPPEN: &[&str] = &[
     "slot is free",
     "stall",
     "stop",
+    "stream",
     "too long",
     "turned away",
+    "untaken",
     "vanish",
 ];
 

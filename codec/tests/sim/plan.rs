@@ -2,7 +2,10 @@
 
 use ringcall_codec::{
     Deadlines, Limits, Patience, SessionConfig,
-    limits::{BYTES_PER_S_MIN_DEFAULT, FRAME_LEN_MAX_FLOOR},
+    limits::{
+        BYTES_PER_S_MIN_DEFAULT, CONNECTION_WINDOW_DEFAULT, FRAME_LEN_MAX_FLOOR,
+        STREAM_WINDOW_DEFAULT, WINDOW_FLOOR,
+    },
 };
 
 use crate::random::Random;
@@ -10,8 +13,11 @@ use crate::random::Random;
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000_000;
 
+/// A message that is not large is shorter than this, in bytes.
+pub(crate) const LEN_SMALL_MAX: u64 = 300;
+
 /// What can go wrong between and in nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A connection breaks and both ends are told.
     Reset,
@@ -89,6 +95,14 @@ pub(crate) struct Plan {
     /// Refused by its header, where the frame is cut.
     pub(crate) header_refusals: u64,
     pub(crate) grace_us: u64,
+
+    // Streams.
+    pub(crate) streams: u64,
+    pub(crate) items_max: u32,
+    pub(crate) item_every_us: u64,
+    pub(crate) take_us_max: u64,
+    /// How often a handler is done before the caller's items are.
+    pub(crate) early_ends: u64,
 }
 
 impl Plan {
@@ -125,6 +139,11 @@ impl Plan {
             stop_us_max: random.one_of(&[0, MS, 50 * MS, 300 * MS]),
             header_refusals: random.one_of(&[0, 0, 30]),
             grace_us: random.one_of(&[100 * MS, 2 * SECOND]),
+            streams: random.one_of(&chances),
+            items_max: random.one_of(&[2, 10, 40]),
+            item_every_us: random.one_of(&[0, MS, 20 * MS]),
+            take_us_max: random.one_of(&[0, MS, 30 * MS, 300 * MS]),
+            early_ends: random.one_of(&chances),
         };
         for _ in 0..clients + servers {
             let config = config(random, bytes_per_s);
@@ -144,7 +163,7 @@ impl Plan {
 
     /// The length of a message.
     pub(crate) fn len(&self, random: &mut Random) -> usize {
-        let len_max = if random.percent(self.large) { self.large_len_max } else { 300 };
+        let len_max = if random.percent(self.large) { self.large_len_max } else { LEN_SMALL_MAX };
         random.below(len_max) as usize
     }
 }
@@ -154,12 +173,15 @@ impl Plan {
 fn config(random: &mut Random, bytes_per_s: u64) -> SessionConfig {
     let calls_in_flight_max = random.one_of(&[1, 3, 16, 64]);
     let frame_len_max = random.one_of(&[FRAME_LEN_MAX_FLOOR, 1 << 17, 1 << 20]);
+    // The least ones run out after a few items.
+    let stream_window = random.one_of(&[WINDOW_FLOOR, 1 << 14, STREAM_WINDOW_DEFAULT]);
+    let connection_window = random.one_of(&[WINDOW_FLOOR, 1 << 16, CONNECTION_WINDOW_DEFAULT]);
     let sometimes = |random: &mut Random, least, most| {
         if random.percent(50) { 0 } else { random.between(least, most) }
     };
     SessionConfig {
         features: 0,
-        limits: Limits { frame_len_max, calls_in_flight_max, ..Limits::default() },
+        limits: Limits { frame_len_max, calls_in_flight_max, stream_window, connection_window },
         deadlines: Deadlines {
             least_us: random.one_of(&[0, 0, 5_000]),
             most_us: random.one_of(&[u32::MAX, u32::MAX, 100_000]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{letter::sum_of, world::Report};
+use crate::{letter::sum_of, random::mix, world::Report};
 
 pub(crate) struct Trace {
     hash: u64,
@@ -20,7 +20,7 @@ impl Trace {
         *self.counts.entry(what).or_default() += 1;
         self.hash = sum_of(self.hash, now_us, what.as_bytes());
         for detail in details {
-            self.hash = sum_of(self.hash, *detail, b"");
+            self.hash = mix(self.hash ^ detail);
         }
         if self.prints {
             eprintln!("{:>10}.{:06} {what} {details:?}", now_us / 1_000_000, now_us % 1_000_000);

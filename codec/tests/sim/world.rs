@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::{
     conn::Conn,
     core::{Core, Facts, Place, Task},
+    end::End,
     ledger::{Ledger, Outcome},
     pipe::Pipe,
     plan::{Fault, MS, SECOND},
-    traffic::{self, one_way, unary},
+    traffic::{self, one_way, streams, unary},
 };
 
 /// From when faults stop until nothing may be in flight.
@@ -131,6 +132,8 @@ impl World {
             }
             Task::Abandon { call, .. } => unary::abandon(end, core, call),
             Task::Release { call, .. } => unary::release(end, core, call),
+            Task::Send { stream, .. } => streams::on_send(end, core, stream),
+            Task::Take { stream, .. } => streams::on_take(end, core, stream),
             _ => {}
         }
         conn.settle(core, place.side);
@@ -178,6 +181,7 @@ impl World {
         let facts = Facts { is_tainted: false, is_slowed, is_backlogged: false, excuse: None };
         self.core.facts.push(facts);
         self.core.trace.note(now_us, "connect", &[link as u64, at as u64]);
+        self.core.items.connect(nodes.map(|node| self.core.plan.configs[node].limits));
         self.conns.push(Conn::new(&mut self.core, at, nodes));
         self.links[link].conn = Some(at);
         Some(at)
@@ -290,8 +294,8 @@ impl World {
                 self.reset(at, "never to heal");
             }
             self.conns[at].pipes.iter_mut().for_each(Pipe::heal);
-            for end in &self.conns[at].ends {
-                unary::calm(end, &mut self.core);
+            for end in &mut self.conns[at].ends {
+                traffic::calm(end, &mut self.core);
             }
         }
     }
@@ -302,6 +306,13 @@ impl World {
         for end in self.conns.iter().flat_map(|conn| &conn.ends) {
             let is_at_rest = !end.is_live() || end.is_at_rest(&self.core);
             assert!(is_at_rest, "{:?} is not at rest: {:#?}", end.place, end.session);
+        }
+        for (at, conn) in self.conns.iter().enumerate() {
+            let facts = self.core.facts[at];
+            let is_whole = !facts.is_tainted && facts.excuse.is_none() && !conn.has_vanished;
+            if is_whole && conn.ends.iter().all(End::is_usable) {
+                self.core.items.check_at_rest(at);
+            }
         }
         for (uid, call) in self.core.ledger.calls() {
             let is_cut = self.core.facts[call.from.conn].excuse.is_some();
@@ -326,7 +337,7 @@ impl World {
         if let Some(conn) = self.connected(link) {
             let (conn, core) = (&mut self.conns[conn], &mut self.core);
             conn.ends[0].session.set_now(core.now_us);
-            self.links[link].probe = unary::make(&mut conn.ends[0], core, false);
+            self.links[link].probe = traffic::probe(&mut conn.ends[0], core);
             conn.settle(core, 0);
         }
         self.core.after(100 * MS, Task::Probe { link });
@@ -348,6 +359,7 @@ fn place_of(task: Task) -> Option<Place> {
             Some(place)
         }
         Task::Work { at, .. } | Task::Abandon { at, .. } | Task::Release { at, .. } => Some(at),
+        Task::Send { at, .. } | Task::Take { at, .. } => Some(at),
         Task::Call { .. }
         | Task::Probe { .. }
         | Task::Fault(..)

@@ -10,8 +10,8 @@ pub(crate) mod streams;
 use std::collections::VecDeque;
 
 use ringcall_codec::{
-    CallId, CallOptions, Decoder, Event, FrameBuffer, Header, Kind, Limits, Message, MethodInfo,
-    Patience, Scratch, Session, SessionConfig, SessionError, ShardPlace, Step,
+    CallId, CallOptions, Decoder, Event, FrameBuffer, Header, Interleaver, Kind, Limits, Message,
+    MethodInfo, Patience, Piece, Scratch, Session, SessionConfig, SessionError, ShardPlace, Step,
 };
 use rkyv::util::AlignedVec;
 
@@ -28,7 +28,7 @@ pub(crate) const METHODS: &[MethodInfo] = &[MethodInfo::unary(
 )];
 
 /// Every kind of frame.
-pub(crate) const KINDS: [Kind; 11] = [
+pub(crate) const KINDS: [Kind; 12] = [
     Kind::Hello,
     Kind::Request,
     Kind::Response,
@@ -40,6 +40,7 @@ pub(crate) const KINDS: [Kind; 11] = [
     Kind::Pong,
     Kind::GoAway,
     Kind::Notice,
+    Kind::Part,
 ];
 
 /// Patience without end.
@@ -66,6 +67,8 @@ pub(crate) struct Pair {
     pub(crate) server_events: VecDeque<(Event, Body)>,
     client_decoder: Decoder<Body>,
     server_decoder: Decoder<Body>,
+    client_pieces: Interleaver,
+    server_pieces: Interleaver,
 }
 
 impl Pair {
@@ -109,6 +112,8 @@ impl Pair {
             server_events: VecDeque::new(),
             client_decoder: Decoder::new(client_config.limits.frame_len_max),
             server_decoder: Decoder::new(server_config.limits.frame_len_max),
+            client_pieces: Interleaver::default(),
+            server_pieces: Interleaver::default(),
         }
     }
 
@@ -149,8 +154,8 @@ impl Pair {
 
     pub(crate) fn try_drive(&mut self) -> Result<(), SessionError> {
         loop {
-            let up = std::mem::take(self.client.output());
-            let down = std::mem::take(self.server.output());
+            let up = next_piece(&mut self.client, &mut self.client_pieces);
+            let down = next_piece(&mut self.server, &mut self.server_pieces);
             if up.is_empty() && down.is_empty() {
                 return Ok(());
             }
@@ -161,6 +166,13 @@ impl Pair {
                 self.feed_client(piece)?;
             }
         }
+    }
+
+    /// Sends frames longer than this in parts, of this length.
+    pub(crate) fn in_parts_of(mut self, part_len: usize) -> Self {
+        self.client_pieces = Interleaver::new(part_len);
+        self.server_pieces = Interleaver::new(part_len);
+        self
     }
 
     /// Lets it be so late, and both ends do what is due.
@@ -278,7 +290,18 @@ fn feed(
     if !decoder.is_between_frames() {
         session.handle_cut(decoder.cut_len());
     }
+    let (missing, announced) = decoder.long_frames();
+    session.handle_long_frames(missing, announced);
     Ok(())
+}
+
+/// What a session sends next.
+fn next_piece(session: &mut Session, pieces: &mut Interleaver) -> Vec<u8> {
+    pieces.push(std::mem::take(session.output()));
+    let Some(Piece { bytes, range, .. }) = pieces.next_piece() else { return Vec::new() };
+    let sent = bytes[range].to_vec();
+    pieces.sent(bytes);
+    sent
 }
 
 fn timeout(
@@ -305,6 +328,7 @@ pub(crate) fn decode(
             Step::InPlace { header, body } => on_frame(&header, aligned(&input[body]))?,
             Step::Assembled(partial) => on_frame(&partial.header, aligned(partial.body()))?,
             Step::Skipped => panic!("no frame is refused by its header"),
+            Step::Part => {}
             Step::More => {
                 assert_eq!(at, input.len(), "all of the input is consumed");
                 return Ok(());
@@ -361,7 +385,7 @@ pub(crate) fn frame_with(header: Header, metadata: &[u8], body: &[u8]) -> Vec<u8
 /// A header of this kind, all else zero that may be.
 pub(crate) fn header(kind: Kind) -> Header {
     Header {
-        body_len: 0,
+        body_len: if kind == Kind::Part { 16 } else { 0 },
         meta_len: 0,
         kind,
         flags: ringcall_codec::Flags::NONE,

@@ -369,7 +369,7 @@ impl Connection {
                             let (header, range) = (partial.header, partial.body_range());
                             self.frame(hands, &header, Payload::Apart(partial.buffer, range))?;
                         }
-                        Step::Skipped => {}
+                        Step::Skipped | Step::Part => {}
                         Step::More => break,
                     }
                 }
@@ -379,6 +379,8 @@ impl Connection {
         if let Some(frame_len) = cut {
             self.session.handle_cut(frame_len);
         }
+        let (missing, announced) = self.receiver.long_frames();
+        self.session.handle_long_frames(missing, announced);
         Ok(true)
     }
 

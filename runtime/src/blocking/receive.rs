@@ -167,6 +167,11 @@ impl Receiver {
         Some(frame_len)
     }
 
+    /// Bytes that are still to come of frames in parts, and that were announced of such.
+    pub(super) fn long_frames(&self) -> (u64, u64) {
+        self.decoder.long_frames()
+    }
+
     /// Keeps what a call had in hand, once it waits no more.
     pub(super) fn keep(&mut self, hands: Hands) {
         if let Some(Large { header, buffer, filled }) = hands.large {

@@ -45,6 +45,8 @@ pub(super) enum Operation {
         socket: Socket,
         bytes: Vec<u8>,
         from: usize,
+        to: usize,
+        more: bool,
     },
     /// The lease keeps every writer away, the kernel's receives included.
     SendShared {
@@ -77,8 +79,11 @@ impl Operation {
                 let start = buffer.start().as_ptr().wrapping_add(from);
                 opcode::Recv::new(fd(socket), start, len).flags(flags.bits().cast_signed()).build()
             }
-            Self::Send { socket, bytes, from } => send_entry(socket, bytes, *from),
-            Self::SendShared { socket, bytes, from } => send_entry(socket, bytes, *from),
+            Self::Send { socket, bytes, from, to, more } => {
+                let sent = bytes.get(..*to).unwrap_or(bytes);
+                send_entry(socket, sent, *from, *more)
+            }
+            Self::SendShared { socket, bytes, from } => send_entry(socket, bytes, *from, false),
             Self::Connect { socket, address } => {
                 opcode::Connect::new(fd(socket), address.as_ptr().cast(), address.len()).build()
             }
@@ -114,13 +119,14 @@ impl Operation {
     }
 }
 
-/// Asks for `bytes[from..]` to be sent.
+/// Asks for `bytes[from..]` to be sent; with `more` they may wait for what is sent next.
 #[inline]
-fn send_entry(socket: &Socket, bytes: &[u8], from: usize) -> squeue::Entry {
+fn send_entry(socket: &Socket, bytes: &[u8], from: usize, more: bool) -> squeue::Entry {
     let unsent = bytes.get(from..).unwrap_or_default();
     let len = unsent.len().min(OPERATION_LEN_MAX) as u32;
     // The kernel knows one set of flags; the crate has a type for each direction.
-    let flags = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
+    let more = if more { SendFlags::MORE } else { SendFlags::empty() };
+    let flags = SendFlags::NOSIGNAL.bits() | more.bits() | RecvFlags::WAITALL.bits();
     opcode::Send::new(fd(socket), unsent.as_ptr(), len).flags(flags.cast_signed()).build()
 }
 

@@ -26,6 +26,7 @@ use std::{
     collections::VecDeque,
     fmt, io, mem,
     net::SocketAddr,
+    ops::Range,
     os::fd::OwnedFd,
     rc::Rc,
     time::{Duration, Instant},
@@ -290,7 +291,23 @@ impl Ring {
     /// socket at a time may be sent in any order, and mixed.
     #[inline]
     pub fn send(&mut self, socket: &Socket, token: u64, bytes: Vec<u8>, from: usize) -> OpId {
-        self.start(token, Operation::Send { socket: Rc::clone(socket), bytes, from })
+        let to = bytes.len();
+        self.send_some(socket, token, bytes, from..to, false)
+    }
+
+    /// [`send`](Self::send) of a range of the bytes, cut to where they end. With `more` the kernel
+    /// may keep them until the next send, which is to follow at once.
+    #[inline]
+    pub fn send_some(
+        &mut self,
+        socket: &Socket,
+        token: u64,
+        bytes: Vec<u8>,
+        range: Range<usize>,
+        more: bool,
+    ) -> OpId {
+        let (socket, Range { start: from, end: to }) = (Rc::clone(socket), range);
+        self.start(token, Operation::Send { socket, bytes, from, to, more })
     }
 
     /// [`send`](Self::send) of received bytes from where they lie: [`Event::SentShared`]. Their

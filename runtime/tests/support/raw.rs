@@ -28,6 +28,7 @@ pub(crate) const PING: u8 = 8;
 pub(crate) const PONG: u8 = 9;
 pub(crate) const GOAWAY: u8 = 10;
 pub(crate) const NOTICE: u8 = 11;
+pub(crate) const PART: u8 = 12;
 
 /// The flag of a last frame.
 pub(crate) const END: u8 = 1;
@@ -46,6 +47,9 @@ pub(crate) const CALLEE: u8 = 0x20;
 
 /// The flag of a call with which items travel.
 pub(crate) const STREAM: u8 = 0x40;
+
+/// The flag of a frame whose payload comes in parts.
+pub(crate) const IN_PARTS: u8 = 0x80;
 
 /// Bytes of items that may be on their way at first: of each stream, and of all together.
 const WINDOWS: [u32; 2] = [256 << 10, 16 << 20];
@@ -177,6 +181,10 @@ pub(crate) fn hello_of(
 /// One end of a connection, driven by the test.
 pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
+    /// Frames of which parts are still to come, and the bytes that they lack.
+    long: Vec<(u64, Frame, usize)>,
+    /// How many came in parts.
+    long_count: u64,
 }
 
 impl Peer {
@@ -219,7 +227,7 @@ impl Peer {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream }
+        Self { stream, long: Vec::new(), long_count: 0 }
     }
 
     #[track_caller]
@@ -243,16 +251,44 @@ impl Peer {
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Reads the next frame, whose padding must be zero.
+    /// Reads the next frame, put together where it comes in parts.
     #[track_caller]
     pub(crate) fn frame(&mut self) -> Frame {
+        loop {
+            let frame = self.frame_or_part();
+            if frame.flags & IN_PARTS != 0 {
+                self.long_count += 1;
+                let missing = frame.body.len();
+                let (flags, body) = (frame.flags & !IN_PARTS, Vec::with_capacity(missing));
+                self.long.push((self.long_count, Frame { flags, body, ..frame }, missing));
+            } else if frame.kind == PART {
+                let at = self.long.iter().position(|(number, ..)| *number == frame.call).unwrap();
+                let (_, long, missing) = &mut self.long[at];
+                long.body.extend(&frame.body);
+                *missing = missing.checked_sub(frame.body.len()).unwrap();
+                if *missing == 0 {
+                    return self.long.remove(at).1;
+                }
+                assert!(frame.body.len().is_multiple_of(16));
+            } else {
+                return frame;
+            }
+        }
+    }
+
+    /// Reads the next frame as it is, whose padding must be zero. One that comes in parts has a
+    /// body of zeros.
+    #[track_caller]
+    pub(crate) fn frame_or_part(&mut self) -> Frame {
         let mut header = [0; 32];
         self.stream.read_exact(&mut header).unwrap();
         let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
         let meta_len = u32_at(4) as u16;
         let body_len = u32_at(0) as usize + usize::from(meta_len) * 16;
         let mut body = vec![0; body_len.next_multiple_of(16)];
-        self.stream.read_exact(&mut body).unwrap();
+        if header[7] & IN_PARTS == 0 {
+            self.stream.read_exact(&mut body).unwrap();
+        }
         let padding = body.split_off(body_len);
         assert!(padding.iter().all(|byte| *byte == 0), "{padding:?}");
         Frame {

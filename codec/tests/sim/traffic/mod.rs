@@ -4,6 +4,7 @@
 //! a new file, its method in `letter.rs`, and a line in each function here.
 
 pub(crate) mod one_way;
+pub(crate) mod streams;
 pub(crate) mod unary;
 
 use ringcall_codec::{
@@ -13,8 +14,9 @@ use ringcall_codec::{
 use crate::{
     core::{Core, Place},
     end::{CALL_GATE_BYTES, End, is_call},
+    items::Handle,
     ledger::Answer,
-    letter::Envelope,
+    letter::{Envelope, UNARY},
 };
 
 /// A call whose slot at its caller's end is taken.
@@ -32,6 +34,8 @@ pub(crate) enum MadeState {
     Waiting,
     /// Its outcome came and was not taken yet.
     Answered,
+    /// Its time was up, which was not taken yet.
+    Expired,
     /// Nobody waits, and the response is still to come.
     Abandoned,
 }
@@ -73,8 +77,19 @@ pub(crate) fn make(end: &mut End, core: &mut Core) {
     }
     if core.random.percent(core.plan.one_ways) {
         one_way::make(end, core);
+    } else if core.random.percent(core.plan.streams) {
+        streams::make(end, core, true);
     } else {
-        unary::make(end, core, true);
+        unary::make(end, core, UNARY, true);
+    }
+}
+
+/// Makes a call that must succeed at some time: a stream too, where there are any.
+pub(crate) fn probe(end: &mut End, core: &mut Core) -> Option<u64> {
+    if core.random.percent(core.plan.streams) {
+        streams::make(end, core, false)
+    } else {
+        unary::make(end, core, UNARY, false).map(|(uid, _)| uid)
     }
 }
 
@@ -97,8 +112,18 @@ pub(crate) fn on_event(
             one_way::on_call(end, core, number, method, header, payload);
         }
         Event::Notice { number, status } => one_way::on_notice(end, core, number, &status),
+        Event::Item(stream) => streams::on_item(end, core, stream.into(), header, payload),
+        Event::ItemsEnded(stream) => streams::on_ended(end, core, stream.into(), header),
+        Event::Credit(stream) => streams::on_credit(end, core, stream.map(Handle::from), header),
+        Event::Nothing => streams::on_nothing(end, core, header, payload),
         event => panic!("{event:?} is no event of traffic"),
     }
+}
+
+/// Faults stop: what would go on for ever or for long ends soon.
+pub(crate) fn calm(end: &mut End, core: &mut Core) {
+    unary::calm(end, core);
+    streams::calm(end);
 }
 
 /// The time has come for this.

@@ -21,7 +21,8 @@ pub(crate) fn make(end: &mut End, core: &mut Core) {
         Ok(number) => {
             end.used_us = core.now_us;
             core.note(end.place, "one way", &[uid, number]);
-            core.ledger.enter(end.place, true, number, options.deadline_us, request.envelope());
+            let deadline_us = options.deadline_us;
+            core.ledger.enter(end.place, ONE_WAY, number, deadline_us, request.envelope());
         }
         Err(error) => {
             assert_eq!(end.session.output().len(), output_len, "nothing was sent");

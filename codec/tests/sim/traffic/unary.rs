@@ -1,21 +1,32 @@
-//! Calls that get an answer.
+//! Calls that get an answer, those with items included: what of them has to do with items is in
+//! `streams.rs`.
 
-use ringcall_codec::{CallId, Code, Header, OpenError, ReplyError, Status};
+use ringcall_codec::{CallId, Code, Flags, Header, OpenError, ReplyError, Status};
 
-use super::{Job, Made, MadeState, Work, check_metadata, check_not_made, metadata, options};
+use super::{
+    Job, Made, MadeState, Work, check_metadata, check_not_made, metadata, options, streams,
+};
 use crate::{
     core::{Core, Task},
     end::End,
+    items::Handle,
     ledger::{Answer, Outcome},
     letter::{Letter, UNARY},
-    plan::{MS, SECOND},
+    plan::{LEN_SMALL_MAX, MS, SECOND},
 };
 
-/// Makes a call, and gives its number in the ledger. Not `is_random`: a small one without a
-/// deadline, whose caller waits.
-pub(crate) fn make(end: &mut End, core: &mut Core, is_random: bool) -> Option<u64> {
+/// Makes a call, and gives its number in the ledger and its id. Not `is_random`: a small one
+/// without a deadline, whose caller waits.
+pub(crate) fn make(
+    end: &mut End,
+    core: &mut Core,
+    method: u32,
+    is_random: bool,
+) -> Option<(u64, CallId)> {
     let uid = core.ledger.next_uid();
     let len = if is_random { core.plan.len(&mut core.random) } else { 10 };
+    // Most attempts find no room, and the letter is not looked at then: a short one is as good.
+    let len = if end.session.has_room() { len } else { len.min(LEN_SMALL_MAX as usize) };
     let request = Letter::new(uid, 0, len);
     let metadata = metadata(core, uid);
     let (mut options, mut deadline_us) = options(core, &metadata);
@@ -23,20 +34,21 @@ pub(crate) fn make(end: &mut End, core: &mut Core, is_random: bool) -> Option<u6
         options.deadline_us = None;
         deadline_us = u64::MAX;
     }
+    options.is_stream = method != UNARY;
     let output_len = end.session.output().len();
-    match end.session.call(&mut core.scratch, UNARY, options, &request) {
+    match end.session.call(&mut core.scratch, method, options, &request) {
         Ok(call) => {
             end.used_us = core.now_us;
             core.note(end.place, "call", &[uid, call.0]);
             let deadline = options.deadline_us;
-            core.ledger.enter(end.place, false, call.0, deadline, request.envelope());
+            core.ledger.enter(end.place, method, call.0, deadline, request.envelope());
             let made = Made { uid, state: MadeState::Waiting, deadline_us };
             assert!(end.made.insert(call.0, made).is_none(), "{call} was in flight");
             if is_random && core.random.percent(core.plan.abandons) {
                 let wait_us = core.random.below(2 * core.plan.work_us_max);
                 core.after(wait_us, Task::Abandon { at: end.place, call: call.0 });
             }
-            Some(uid)
+            Some((uid, call))
         }
         Err(error) => {
             assert_eq!(end.session.output().len(), output_len, "nothing was sent");
@@ -62,8 +74,11 @@ pub(crate) fn on_call(
     let is_sure = core.is_sure(end.place);
     let uid = core.ledger.arrives(end.place, false, call.0, is_sure);
     let request = Letter::read(&payload[header.meta_bytes()..]);
+    let is_stream = header.flags.contains(Flags::STREAM);
     if is_sure {
-        assert_eq!(method, UNARY);
+        let called = uid.and_then(|uid| core.ledger.call(uid)).map(|call| call.method);
+        assert_eq!(called, Some(method), "another method");
+        assert_eq!(is_stream, method != UNARY, "a stream that is none");
     }
     if let Some(uid) = uid {
         check_metadata(core, end.place, uid, header, payload);
@@ -93,6 +108,9 @@ pub(crate) fn on_call(
     let job = core.jobs;
     core.note(end.place, "begins", &[call.0, job]);
     end.jobs.insert(job, Job { uid, call, request, work, was_told: false });
+    if is_stream {
+        return streams::begin(end, core, method, job);
+    }
     if work == Work::Hang {
         return;
     }
@@ -120,6 +138,9 @@ pub(crate) fn on_stop(end: &mut End, core: &mut Core, call: CallId) {
         let stop_us = core.random.below(core.plan.stop_us_max + 1);
         let task = Task::Work { at: end.place, job: *number };
         core.after(stop_us, task);
+    } else {
+        let number = *number;
+        streams::on_stop(end, core, call, number);
     }
 }
 
@@ -145,6 +166,7 @@ pub(crate) fn on_work(end: &mut End, core: &mut Core, number: u64) {
             Answer::Status(status.code())
         }
     };
+    streams::gone(end, core, Handle::served(job.call));
     job.ends(core, Some(answer));
 }
 
@@ -202,36 +224,46 @@ fn answered(end: &mut End, core: &mut Core, call: CallId) -> u64 {
     made.state = MadeState::Answered;
     end.used_us = core.now_us;
     let uid = made.uid;
+    streams::responded(end, core, call);
+    streams::closes(end, core, call);
+    release_soon(end, core, call);
+    uid
+}
+
+/// The outcome of a call is taken now, or a little later.
+fn release_soon(end: &mut End, core: &mut Core, call: CallId) {
     if core.random.percent(50) {
         release(end, core, call.0);
     } else {
         let taken_us = core.random.below(20 * MS);
         core.after(taken_us, Task::Release { at: end.place, call: call.0 });
     }
-    uid
 }
 
 /// The caller takes the outcome of a call, or drops it.
 pub(crate) fn release(end: &mut End, core: &mut Core, call: u64) {
-    if end.made.get(&call).is_none_or(|made| made.state != MadeState::Answered) {
-        return;
+    match end.made.get_mut(&call) {
+        Some(made) if made.state == MadeState::Expired => made.state = MadeState::Abandoned,
+        Some(made) if made.state == MadeState::Answered => drop(end.made.remove(&call)),
+        _ => return,
     }
-    end.made.remove(&call);
     if core.random.percent(80) {
         end.session.release(CallId(call));
     } else {
         end.session.abandon(CallId(call));
     }
+    streams::gone(end, core, Handle::made(CallId(call)));
 }
 
 /// A call's deadline is past.
 pub(crate) fn on_expired(end: &mut End, core: &mut Core, call: CallId) {
     let made = end.made.get_mut(&call.0).unwrap_or_else(|| panic!("{call} is not in flight"));
     assert_eq!(made.state, MadeState::Waiting, "{call} expires and nobody waits");
-    made.state = MadeState::Abandoned;
+    made.state = MadeState::Expired;
     core.note(end.place, "expired", &[made.uid]);
     core.ledger.expired(made.uid, core.now_us);
-    end.session.release(call);
+    streams::closes(end, core, call);
+    release_soon(end, core, call);
 }
 
 /// The caller gives up, if it still waits.
@@ -243,17 +275,25 @@ pub(crate) fn abandon(end: &mut End, core: &mut Core, call: u64) {
         core.note(end.place, "abandon", &[made.uid]);
         core.ledger.gives_up(made.uid, Outcome::Abandoned);
         end.session.abandon(CallId(call));
+        streams::gone(end, core, Handle::made(CallId(call)));
     }
 }
 
 /// The response to an abandoned call has come: its slot is free.
 pub(crate) fn on_abandoned(end: &mut End, core: &mut Core, call: CallId) {
     end.used_us = core.now_us;
-    let made = end.made.remove(&call.0).unwrap_or_else(|| panic!("{call} is not in flight"));
-    assert_eq!(made.state, MadeState::Abandoned, "{call} was not abandoned");
-    core.note(end.place, "slot is free", &[made.uid]);
+    let made = end.made.get_mut(&call.0).unwrap_or_else(|| panic!("{call} is not in flight"));
+    let (uid, was) = (made.uid, made.state);
+    // Its time is up and nobody has taken note yet: the slot is free once somebody has.
+    made.state = MadeState::Answered;
+    if was != MadeState::Expired {
+        assert_eq!(was, MadeState::Abandoned, "{call} was not abandoned");
+        end.made.remove(&call.0);
+    }
+    core.note(end.place, "slot is free", &[uid]);
     let is_sure = core.is_sure(end.place);
-    core.ledger.slot_is_free(made.uid, is_sure);
+    core.ledger.slot_is_free(uid, is_sure);
+    streams::responded(end, core, call);
 }
 
 /// Handlers that never end do so soon.
