@@ -4,8 +4,9 @@
 //! sent from where its frame was encoded: its header takes the place of bytes before it that were
 //! sent already, so that nothing is copied and each piece is one run of bytes.
 //!
-//! Frames of one call keep their order: what follows a long frame of its call waits for it; a PONG
-//! waits for all that came before it. Other frames overtake them, so a long message delays a short one by a part or two, whatever its length.
+//! Frames of one call, and of the calls that have its slot after it, keep their order: what follows
+//! a long frame of them waits for it. A PONG and the last word wait for all that came before. Other
+//! frames overtake, so a long message delays a short one by a part or two, whatever its length.
 
 use alloc::{collections::VecDeque, vec::Vec};
 use core::{mem, ops::Range};
@@ -72,6 +73,38 @@ struct LongFrame {
     left: Range<usize>,
     /// Frames of its call that follow it.
     after: Vec<u8>,
+}
+
+/// A place in a table of calls: frames of the calls that have it, one after the other, keep their
+/// order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    slot: u32,
+    /// Whose table it is.
+    is_made_here: bool,
+}
+
+impl Slot {
+    /// That of a frame, if its order matters.
+    fn of(header: &Header) -> Option<Self> {
+        let is_made_here = match header.kind {
+            Kind::Request | Kind::Cancel => true,
+            Kind::Response => false,
+            Kind::Item => !header.flags.contains(Flags::CALLEE),
+            _ => return None,
+        };
+        Some(Self { slot: header.call.slot(), is_made_here })
+    }
+}
+
+/// Whether a frame carries a message: others are never long.
+fn is_message(header: &Header) -> bool {
+    match header.kind {
+        Kind::Request | Kind::OneWay => true,
+        Kind::Response => header.code == 0,
+        Kind::Item => !header.flags.contains(Flags::END),
+        _ => false,
+    }
 }
 
 /// A long frame whose header is among the short frames.
@@ -169,7 +202,7 @@ impl Interleaver {
         while let Some(header) = output.get(at..).and_then(|rest| rest.first_chunk()) {
             let Ok(header) = Header::parse(header) else { break };
             let end = output.len().min(at + header.whole_len() as usize);
-            if header.payload_len() > self.part_len as u64 {
+            if header.payload_len() > self.part_len as u64 && is_message(&header) {
                 let payload = at + HEADER_LEN;
                 let left = payload..payload + header.payload_len() as usize;
                 let (begun, after) = (None, Vec::new());
@@ -230,13 +263,6 @@ impl Interleaver {
         }
     }
 
-    /// Gives up what waits: nothing follows the last word of a connection.
-    fn forget(&mut self) {
-        self.long.clear();
-        self.behind.clear();
-        self.outputs.clear();
-    }
-
     fn push_short(&mut self, output: Vec<u8>) {
         if self.short.is_empty() {
             self.short_came += output.len() as u64;
@@ -248,17 +274,15 @@ impl Interleaver {
 
     /// Takes a frame that is not long.
     fn push_frame(&mut self, header: &Header, frame: &[u8]) {
-        if header.kind == Kind::GoAway && header.flags.contains(Flags::END) {
-            self.forget();
-        }
-        // It says that what was sent before it has come.
-        if header.kind == Kind::Pong && !self.long.is_empty() {
+        // It says that what was sent before it has come, or that nothing follows it.
+        let is_last = header.kind == Kind::GoAway && header.flags.contains(Flags::END);
+        if (is_last || header.kind == Kind::Pong) && !self.long.is_empty() {
             self.behind.push_back((self.pushed, frame.to_vec()));
             return;
         }
-        let follows = matches!(header.kind, Kind::Item | Kind::Response | Kind::Cancel);
+        let slot = Slot::of(header);
         let mut before = self.long.iter_mut().rev();
-        match before.find(|long| follows && long.header.call == header.call) {
+        match before.find(|long| slot.is_some() && Slot::of(&long.header) == slot) {
             Some(long) => long.after.extend_from_slice(frame),
             None => self.add_short(frame),
         }
@@ -284,8 +308,9 @@ impl Interleaver {
         }
         let mut frames = self.long.iter().enumerate();
         frames.position(|(index, frame)| {
+            let slot = Slot::of(&frame.header);
             let mut before = self.long.iter().take(index);
-            let follows = |long: &LongFrame| long.header.call == frame.header.call;
+            let follows = |long: &LongFrame| slot.is_some() && Slot::of(&long.header) == slot;
             frame.begun.is_none() && !before.any(follows)
         })
     }

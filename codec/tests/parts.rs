@@ -218,6 +218,7 @@ fn short_frames_have_their_turn_and_no_more() {
 fn frames_of_one_call_keep_their_order() {
     let (mut sender, mut receiver) = (Interleaver::new(64), Receiver::new());
     let (call, other) = (CallId::new(0, 1), CallId::new(1, 1));
+    let item = |call, sequence| Header { flags: Flags::CALLEE, ..item(call, sequence) };
     let frames = [
         frame(item(call, 0), &body(10, 0)),
         frame(item(call, 1), &body(300, 1)),
@@ -241,6 +242,32 @@ fn frames_of_one_call_keep_their_order() {
     assert_eq!(of(other), [(Kind::Item, 0, 10)]);
     // That of another call did not wait.
     assert_eq!(receiver.frames[1].0.call, other);
+}
+
+#[test]
+fn a_slot_is_not_used_again_before_its_last_call_has_come() {
+    let (mut sender, mut receiver) = (Interleaver::new(64), Receiver::new());
+    sender.push(frame(item(CallId::new(0, 1), 0), &body(640, 0)));
+    // The call was answered meanwhile. That of the other table has to do with neither.
+    sender.push(frame(request(CallId::new(0, 2)), b""));
+    sender.push(frame(response(CallId::new(0, 1)), b""));
+    while let Some(sent) = send(&mut sender, 64) {
+        receiver.feed(&sent).unwrap();
+    }
+    let kinds: Vec<_> = receiver.frames.iter().map(|(header, _)| header.kind).collect();
+    assert_eq!(kinds, [Kind::Response, Kind::Item, Kind::Request]);
+}
+
+#[test]
+fn a_hello_and_a_status_are_not_long() {
+    let mut sender = Interleaver::new(16);
+    let status = Header { code: 5, ..response(CallId::new(0, 1)) };
+    for whole in [hello(), frame(status, &body(200, 0)), frame(header(Kind::GoAway), &body(99, 0))]
+    {
+        sender.push(whole.clone());
+        assert_eq!(send(&mut sender, 16), Some(whole));
+    }
+    assert!(sender.is_empty());
 }
 
 #[test]
@@ -275,21 +302,18 @@ fn a_pong_waits_for_all_that_was_sent_before_it() {
 }
 
 #[test]
-fn the_last_word_gives_up_what_waits() {
+fn the_last_word_is_the_last() {
     let (mut sender, mut receiver) = (Interleaver::new(64), Receiver::new());
     sender.push(frame(response(CallId::new(0, 1)), &body(6400, 0)));
-    for _ in 0..5 {
-        receiver.feed(&send(&mut sender, 64).unwrap()).unwrap();
-    }
-    // One part is under way.
-    let part = sender.next_piece().unwrap();
-    receiver.feed(&part.bytes[part.range.clone()]).unwrap();
-    sender.push(frame(Header { flags: Flags::END, ..header(Kind::GoAway) }, b""));
-    sender.sent(part.bytes);
     receiver.feed(&send(&mut sender, 64).unwrap()).unwrap();
-    assert!(sender.is_empty());
-    let [(last, _)] = &receiver.frames[..] else { panic!("{:?}", receiver.frames) };
-    assert_eq!(last.kind, Kind::GoAway);
+    let last = Header { flags: Flags::END, ..header(Kind::GoAway) };
+    sender.push([frame(response(CallId::new(1, 1)), &body(640, 0)), frame(last, b"")].concat());
+    while let Some(sent) = send(&mut sender, 64) {
+        receiver.feed(&sent).unwrap();
+    }
+    receiver.assert_done();
+    let kinds: Vec<_> = receiver.frames.iter().map(|(header, _)| header.kind).collect();
+    assert_eq!(kinds, [Kind::Response, Kind::Response, Kind::GoAway]);
 }
 
 #[test]

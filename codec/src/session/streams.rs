@@ -2,8 +2,8 @@
 //!
 //! The receiver of items grants credit in bytes, to each stream and to all streams of the
 //! connection together. An item may be sent while both are above zero, and takes its length from
-//! both, below zero if need be: so an item of any length can be sent, and a receiver holds its
-//! window and one item of each stream at most.
+//! both, below zero if need be: so an item of any length can be sent, and a receiver holds of each
+//! stream its window and one item at most, and of all together theirs and two.
 
 use alloc::boxed::Box;
 
@@ -54,6 +54,8 @@ pub(super) struct Credit {
     pub(super) send_left: i64,
     /// What the peer may send, in bytes.
     pub(super) receive_left: i64,
+    /// What the longest item took that has come.
+    longest: u32,
     taken: u32,
 }
 
@@ -73,6 +75,19 @@ pub enum ItemError {
     /// The item could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+impl Credit {
+    /// Takes what an item costs that has come. Whether it cannot have been sent with credit.
+    ///
+    /// Each item was sent while some was left, and those of different streams may have overtaken
+    /// each other: so the last that was sent, whichever it is, may be below zero by itself.
+    #[inline]
+    fn overdraws(&mut self, cost: u32) -> bool {
+        self.receive_left -= i64::from(cost);
+        self.longest = self.longest.max(cost);
+        cost > 0 && self.receive_left + i64::from(self.longest) <= 0
+    }
 }
 
 impl Stream {
@@ -198,11 +213,9 @@ impl Session {
         let is_end = header.flags.contains(Flags::END);
         // The end of a stream takes no credit, as it could not be said without some.
         let cost = if is_end { 0 } else { cost_of(header.frame_len()) };
-        let is_overdrawn = !is_end && self.credit.receive_left <= 0;
-        if is_overdrawn {
+        if self.credit.overdraws(cost) {
             return Err(SessionError::CreditOverdrawn(call));
         }
-        self.credit.receive_left -= i64::from(cost);
         let Some(state) = self.stream_mut(stream).filter(|state| !state.is_over) else {
             return self.late_item(stream, cost);
         };

@@ -51,21 +51,21 @@ impl Conn {
                 let room = self.pipes[side].room(core);
                 let output = end.session.output();
                 if core.is_sure(end.place) {
-                    core.items.check_said(end.place, &output[end.looked_at..]);
+                    core.items.check_said(end.place, output);
                 }
-                let len = output.len().min(room);
-                if len < output.len() {
+                if !output.is_empty() {
+                    end.outbox.push(std::mem::take(output));
+                }
+                let pipe = &mut self.pipes[side];
+                end.outbox.send(room, |bytes| pipe.send(core, bytes));
+                if !end.outbox.is_empty() {
                     core.facts(end.place).is_backlogged = true;
                 }
-                if len > 0 {
-                    self.pipes[side].send(core, &output[..len]);
-                    output.drain(..len);
-                }
-                end.looked_at = output.len();
             }
             EndState::Closing => {
-                let bytes = std::mem::take(end.session.output());
-                self.pipes[side].send(core, &bytes);
+                end.outbox.push(std::mem::take(end.session.output()));
+                let pipe = &mut self.pipes[side];
+                end.outbox.send(usize::MAX, |bytes| pipe.send(core, bytes));
                 self.pipes[side].shut(core);
                 end.state = EndState::Closed;
             }

@@ -15,6 +15,7 @@ use crate::{
     items::Handle,
     ledger::{Answer, Outcome},
     letter::{Body, METHODS, align, sum_of},
+    outbox::Outbox,
     traffic::{self, Job, Made, MadeState, streams, streams::Stream},
 };
 
@@ -54,8 +55,7 @@ pub(crate) struct End {
     pub(crate) one_way_jobs: BTreeMap<u64, Job>,
     pub(crate) one_ways_come: usize,
     pub(crate) streams: BTreeMap<Handle, Stream>,
-    /// How much of the output was looked at already, in bytes.
-    pub(crate) looked_at: usize,
+    pub(crate) outbox: Outbox,
     /// When what runs began to be waited for; `u64::MAX` where it is not.
     grace_since_us: u64,
     timer_at_us: u64,
@@ -89,13 +89,18 @@ impl End {
             one_way_jobs: BTreeMap::new(),
             one_ways_come: 0,
             streams: BTreeMap::new(),
-            looked_at: 0,
+            outbox: Outbox::new(core.plan.part_len),
             grace_since_us: u64::MAX,
             timer_at_us: u64::MAX,
             began_us: core.now_us,
             used_us: core.now_us,
             was_told_to_drain: false,
         }
+    }
+
+    /// Bytes that wait to be sent, but for one long frame.
+    pub(crate) fn backlog(&mut self) -> usize {
+        self.session.output().len() + self.outbox.waiting_bytes()
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -139,6 +144,7 @@ impl End {
                 }
                 Ok(Step::Assembled(frame)) => self.on_frame(core, &frame.header, frame.body()),
                 Ok(Step::Skipped) => self.session.handle_pause(),
+                Ok(Step::Part) => core.note(self.place, "part", &[]),
                 Ok(Step::More) => break,
             }
         }
@@ -150,6 +156,8 @@ impl End {
             } else {
                 self.session.handle_cut(self.decoder.cut_len());
             }
+            let (missing, announced) = self.decoder.long_frames();
+            self.session.handle_long_frames(missing, announced);
         }
     }
 
@@ -183,7 +191,8 @@ impl End {
             return;
         }
         core.note(self.place, "fin", &[]);
-        if !self.decoder.is_between_frames() || !self.session.is_open() && !self.peer_left {
+        let is_cut = !self.decoder.is_between_frames() || self.decoder.long_frames().0 > 0;
+        if is_cut || !self.session.is_open() && !self.peer_left {
             self.give_up(core, &Status::new(Code::InvalidArgument, "ended early"));
         } else {
             self.leave(core);
@@ -362,7 +371,7 @@ impl End {
             + in_flight_max * (answer_len + 32 + 2 * STREAM_FRAMES_LEN_MAX)
             + self.one_ways_come * (STATUS_MESSAGE_LEN_MAX + 32)
             + 4096;
-        let output_len = session.output().len();
+        let output_len = session.output().len() + self.outbox.waiting_bytes();
         assert!(output_len <= output_max, "{output_len} bytes wait, at most {output_max} may");
         if let Some(partial) = self.decoder.partial() {
             let (kept, held) = (partial.buffer.len(), partial.buffer.capacity());

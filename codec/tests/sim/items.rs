@@ -79,6 +79,8 @@ struct Wire {
     arrived: u64,
     /// Of what has arrived, what waits to be taken.
     held: u64,
+    /// The longest item that has arrived.
+    longest: u64,
     /// What the receiver has said that it grants anew, and what of that the sender knows.
     said: u64,
     granted: u64,
@@ -176,15 +178,16 @@ impl Items {
         wire.on_way.push_back(OnWay { stream, sequence: flow.count, item: None });
     }
 
-    /// An item or an end has arrived. It is the one that was sent first of those on their way: so
-    /// none is lost, doubled, crossed, changed, or out of order.
+    /// An item or an end has arrived. It is the one of its stream that was sent first of those on
+    /// their way: so none is lost, doubled, crossed, changed, or out of order.
     pub(crate) fn arrives(&mut self, at: Place, header: &Header, item: Option<Envelope>) {
         let wire = self.to(at);
-        let sent = wire.on_way.pop_front().expect("an item that was not sent");
         let is_made_by_sender = !header.flags.contains(Flags::CALLEE);
         let stream = Handle { is_made_here: is_made_by_sender, call: header.call.0 };
         let is_end = header.flags.contains(Flags::END);
-        assert_eq!(stream, sent.stream, "an item of another stream");
+        let index = wire.on_way.iter().position(|sent| sent.stream == stream);
+        let sent = index.and_then(|index| wire.on_way.remove(index));
+        let sent = sent.expect("an item that was not sent");
         assert_eq!(header.aux, sent.sequence, "{stream:?}: another item");
         assert_eq!(is_end, sent.item.is_none(), "{stream:?}: an item for an end or an end for one");
         assert_eq!(item, sent.item, "{stream:?}: an item was changed");
@@ -194,11 +197,14 @@ impl Items {
     }
 
     /// An item that has arrived waits to be taken, beside those of its stream that do so already.
-    /// A receiver holds its window and one item at most.
+    /// A receiver holds of a stream its window and one item at most; of a connection, where items of
+    /// different streams overtake each other, its window and two.
     pub(crate) fn hold(&mut self, at: Place, cost: u64, held_of_stream: u64) {
         let wire = self.to(at);
         assert!(held_of_stream < wire.stream_window, "{held_of_stream} bytes of a stream wait");
-        assert!(wire.held < wire.window, "{} bytes of a connection wait", wire.held);
+        wire.longest = wire.longest.max(cost);
+        let held_max = wire.window + wire.longest;
+        assert!(wire.held < held_max, "{} bytes of a connection wait", wire.held);
         wire.held += cost;
     }
 

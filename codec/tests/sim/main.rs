@@ -32,6 +32,7 @@ mod end;
 mod items;
 mod ledger;
 mod letter;
+mod outbox;
 mod pipe;
 mod plan;
 mod random;
@@ -71,6 +72,7 @@ const MUST_HAPPEN: &[&str] = &[
     "not made",
     "notice",
     "one way",
+    "part",
     "pause",
     "peer drains",
     "pong",

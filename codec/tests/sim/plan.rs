@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     /// Bytes of one direction on their way.
     pub(crate) window: u64,
     pub(crate) bytes_per_s: u64,
+    /// Frames longer than this go in parts.
+    pub(crate) part_len: usize,
     /// How often a piece is a few bytes.
     pub(crate) tiny_pieces: u64,
     /// How late a timer fires.
@@ -121,6 +123,7 @@ impl Plan {
             // What is on a slow line when faults stop is a second's worth at most.
             window: random.one_of(&[1 << 16, 1 << 18, 1 << 30]).min(bytes_per_s),
             bytes_per_s,
+            part_len: random.one_of(&[64, 1 << 10, 1 << 16]),
             tiny_pieces: random.one_of(&[0, 0, 5, 50]),
             timer_late_us_max: random.one_of(&[0, 0, MS, 20 * MS]),
             call_every_us: random.one_of(&[2 * MS, 10 * MS, 30 * MS, 100 * MS]),

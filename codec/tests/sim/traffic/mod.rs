@@ -72,7 +72,7 @@ impl Job {
 
 /// Makes something at this end, if anything can be made there.
 pub(crate) fn make(end: &mut End, core: &mut Core) {
-    if !end.is_live() || end.peer_left || end.session.output().len() >= CALL_GATE_BYTES {
+    if !end.is_live() || end.peer_left || end.backlog() >= CALL_GATE_BYTES {
         return;
     }
     if core.random.percent(core.plan.one_ways) {

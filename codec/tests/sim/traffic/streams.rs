@@ -126,7 +126,7 @@ pub(crate) fn on_send(end: &mut End, core: &mut Core, stream: Handle) {
         return;
     }
     for _ in 0..core.random.between(1, 4) {
-        if end.session.output().len() >= CALL_GATE_BYTES {
+        if end.backlog() >= CALL_GATE_BYTES {
             return core.after(GATE_US, Task::Send { at: end.place, stream });
         }
         let Some(state) = end.streams.get_mut(&stream) else { return };
