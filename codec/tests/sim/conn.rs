@@ -56,16 +56,17 @@ impl Conn {
                 if !output.is_empty() {
                     end.outbox.push(std::mem::take(output));
                 }
-                let pipe = &mut self.pipes[side];
-                end.outbox.send(room, |bytes| pipe.send(core, bytes));
+                let bytes = end.outbox.take(room);
+                if !bytes.is_empty() {
+                    self.pipes[side].send(core, bytes);
+                }
                 if !end.outbox.is_empty() {
                     core.facts(end.place).is_backlogged = true;
                 }
             }
             EndState::Closing => {
                 end.outbox.push(std::mem::take(end.session.output()));
-                let pipe = &mut self.pipes[side];
-                end.outbox.send(usize::MAX, |bytes| pipe.send(core, bytes));
+                self.pipes[side].send(core, end.outbox.take(usize::MAX));
                 self.pipes[side].shut(core);
                 end.state = EndState::Closed;
             }

@@ -1,18 +1,22 @@
 //! What waits to be sent at one end: cut into pieces, each of which goes whole, however little the
 //! line takes at a time.
 
+use std::ops::Range;
+
 use ringcall_codec::{Interleaver, Piece};
 
 pub(crate) struct Outbox {
     interleaver: Interleaver,
     /// The piece that is being sent: from here to there.
     piece: Option<Piece>,
+    /// What is sent together.
+    bytes: Vec<u8>,
 }
 
 impl Outbox {
     /// Frames longer than `part_len` go in parts.
     pub(crate) fn new(part_len: usize) -> Self {
-        Self { interleaver: Interleaver::new(part_len), piece: None }
+        Self { interleaver: Interleaver::new(part_len), piece: None, bytes: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -29,16 +33,15 @@ impl Outbox {
         self.interleaver.waiting_bytes()
     }
 
-    /// Sends as much as there is room for.
-    pub(crate) fn send(&mut self, mut room: usize, mut send: impl FnMut(&[u8])) {
-        while room > 0 {
-            let Some(mut piece) = self.piece.take().or_else(|| self.interleaver.next_piece())
-            else {
-                return;
-            };
-            let to = piece.range.end.min(piece.range.start.saturating_add(room));
-            send(&piece.bytes[piece.range.start..to]);
-            room -= to - piece.range.start;
+    /// Takes as much as there is room for.
+    pub(crate) fn take(&mut self, room: usize) -> &[u8] {
+        self.bytes.clear();
+        while self.bytes.len() < room {
+            let next = self.piece.take().or_else(|| self.interleaver.next_piece());
+            let Some(mut piece) = next else { break };
+            let Range { start, end } = piece.range;
+            let to = end.min(start.saturating_add(room - self.bytes.len()));
+            self.bytes.extend_from_slice(&piece.bytes[start..to]);
             piece.range.start = to;
             if piece.range.is_empty() {
                 self.interleaver.sent(piece.bytes);
@@ -46,5 +49,6 @@ impl Outbox {
                 self.piece = Some(piece);
             }
         }
+        &self.bytes
     }
 }
