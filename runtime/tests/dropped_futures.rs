@@ -173,8 +173,11 @@ impl Caller {
     fn call(&mut self, number: u64) {
         let (client, replies) = (self.client.clone(), Rc::clone(&self.replies));
         let answered = Rc::clone(&self.answered);
-        // Up to what stands in one receive buffer, and more.
-        let len = [0, 8, 200, 3000, 20_000][self.random.below(20).saturating_sub(15)];
+        // Up to what stands in one receive buffer, and more; now and then what goes in parts.
+        let len = match self.random.below(500) {
+            0 => 100_000,
+            other => [0, 8, 200, 3000, 20_000][(other % 20).saturating_sub(15)],
+        };
         let (waits, bytes) = (self.random.below(4) as u32, filled(number, len));
         let step = Step { number, waits, bytes };
         let may_stay = self.running.iter().filter(|running| running.stays).count() < STAYS_MAX;

@@ -70,7 +70,7 @@ pub(crate) fn asan(arguments: &[String]) -> Outcome {
     no_arguments(arguments)?;
     needs(nightly(["--version"]), "rustup toolchain install nightly --profile minimal")?;
     let tests = asan_tests(root())?;
-    let mut words = vec!["test", "-p", "ringcall", "--target", ASAN_TARGET, "--lib"];
+    let mut words = vec!["test", "--release", "-p", "ringcall", "--target", ASAN_TARGET, "--lib"];
     words.extend(tests.iter().flat_map(|test| ["--test", test]));
     nightly(words)
         .env("RUSTFLAGS", "-Zsanitizer=address")
@@ -78,6 +78,10 @@ pub(crate) fn asan(arguments: &[String]) -> Outcome {
         .env("ASAN_OPTIONS", "detect_leaks=0")
         .env("CARGO_TARGET_DIR", ASAN_TARGET_DIR)
         .env("RINGCALL_DROPPED_FUTURES", DROPPED_FUTURES)
+        // Fast enough for as many calls, and as strict as a debug build.
+        .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .run()
 }
 
