@@ -66,9 +66,11 @@ pub enum Step<B> {
     },
     /// A frame that was cut is complete.
     Assembled(Partial<B>),
-    /// A frame that was refused by its header has ended, and more follows it.
+    /// A frame that was refused by its header has ended, and more follows it. The session is told
+    /// by [`handle_pause`](crate::Session::handle_pause), as no frame is.
     Skipped,
     /// A frame that comes in parts has begun, or one of its parts has ended that is not the last.
+    /// The session is told as of a frame that was skipped.
     Part,
     /// The input is used up; what was left of it is kept.
     More,

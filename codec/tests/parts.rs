@@ -8,13 +8,13 @@ mod support;
 use std::collections::{BTreeMap, VecDeque};
 
 use ringcall_codec::{
-    CallId, Decoder, Flags, FrameBuffer, Header, Interleaver, Kind, Partial, Piece, SessionError,
-    Step,
+    CallId, Code, Decoder, Event, Flags, FrameBuffer, Header, Interleaver, Kind, Partial, Patience,
+    Piece, SessionError, Status, Step,
     limits::{FRAME_LEN_MAX_DEFAULT, HEADER_LEN, LONG_FRAMES_MAX, PART_LEN, PARTS_AT_ONCE_MAX},
 };
 use support::{
-    Blob, Body, Pair, Random, aligned, decode, frame, frame_with, header, hello, of_call, request,
-    response,
+    Blob, Body, PATIENT, Pair, Random, aligned, decode, frame, frame_with, header, hello, of_call,
+    request, response, waiting,
 };
 
 /// A decoder that has seen a HELLO, and the frames that it gave.
@@ -494,4 +494,79 @@ fn long_calls_and_replies_pass_between_two_sessions() {
         pair.client.release(call);
     }
     assert_eq!(pair.client.calls_made(), 0);
+}
+
+/// Parts of a long request that come one by one, each piece of bytes ending inside of the next.
+#[test]
+fn a_part_has_its_own_time() {
+    let patience = Patience { frame_us: 1_000, bytes_per_s_min: 1_000_000, ..PATIENT };
+    let config = waiting(patience);
+    let mut pair = Pair::open_configured(&config, &config, 1);
+    let payload = support::archive(&Blob::new(1, 64_000));
+    let call = CallId::new(0, 1);
+    let mut stream = in_parts(request(call), payload.len()).encode().to_vec();
+    for bytes in payload.chunks(1_600) {
+        stream.extend(part(1, bytes));
+    }
+    // Some 128 ms are allowed for all of it, and less than 3 ms for each part.
+    for piece in stream.chunks(1_632) {
+        pair.now_us += 2_000;
+        pair.feed_server(piece).unwrap();
+        pair.wait_until(pair.now_us).unwrap();
+    }
+    assert_eq!(pair.next_call().0, call);
+}
+
+#[test]
+fn what_is_announced_in_parts_is_to_come_in_time_whatever_comes_between() {
+    let patience = Patience { frame_us: 1_000, bytes_per_s_min: 1_000_000, ..PATIENT };
+    let config = waiting(patience);
+    let mut pair = Pair::open_configured(&config, &config, 1);
+    let long = in_parts(request(CallId::new(0, 1)), 5_000).encode();
+    pair.feed_server(&long).unwrap();
+    // 1 ms, and twice 5 ms.
+    for now_us in (1_001..11_001).step_by(1_000) {
+        pair.wait_until(now_us).unwrap();
+        pair.feed_server(&frame(header(Kind::Pong), b"")).unwrap();
+    }
+    // What is announced beside it is allowed its time too.
+    pair.feed_server(&in_parts(request(CallId::new(1, 1)), 1_000).encode()).unwrap();
+    pair.wait_until(13_000).unwrap();
+    pair.feed_server(&frame(header(Kind::Pong), b"")).unwrap();
+    assert_eq!(pair.wait_until(13_001), Err(SessionError::FrameStalled));
+}
+
+#[test]
+fn a_drain_waits_for_a_call_that_is_coming_in_parts() {
+    let mut pair = Pair::open();
+    let payload = support::archive(&Blob::new(1, 100));
+    let call = CallId::new(0, 1);
+    pair.feed_server(&in_parts(request(call), payload.len()).encode()).unwrap();
+    pair.server.drain(&Status::new(Code::Unavailable, "drained"));
+    pair.drive();
+    assert!(!pair.server.is_drained(), "the call is to be refused first");
+    pair.feed_server(&part(1, &payload)).unwrap();
+    let refused = [Event::Refused(Code::Unavailable)];
+    assert_eq!(pair.take_server_events()[1..], refused);
+    assert!(pair.server.is_drained());
+}
+
+/// A short item that waits behind a long one of its stream, and is overtaken by a long one of
+/// another that takes all credit of the connection.
+#[test]
+fn items_that_overtake_each_other_are_within_their_credit() {
+    let window = 8_192;
+    let mut pair = support::streams::pair(1 << 20, window);
+    let (first, _) = support::streams::stream(&mut pair);
+    let (second, _) = support::streams::stream(&mut pair);
+    let item = |stream: CallId, sequence, len| frame(item(stream, sequence), &body(len, 0));
+    // Sent in this order, with credit: 4 KiB, a short one, and one that is longer than the rest.
+    let long = item(second.call, 0, 40_000);
+    let (before, behind) = (item(first.call, 0, 4_096), item(first.call, 1, 10));
+    for frame in [before, long, behind] {
+        pair.feed_server(&frame).unwrap();
+    }
+    // Nobody has sent with credit what comes now.
+    let refused = pair.feed_server(&item(second.call, 1, 40_000));
+    assert_eq!(refused, Err(SessionError::CreditOverdrawn(second.call)));
 }

@@ -89,8 +89,9 @@ impl Connection {
             Assembly { buffer, progress }
         });
         let step = self.receive.borrow_mut().decoder.take_part_back(lent, len);
-        if let Step::Assembled(frame) = step {
-            self.long_frame(frame);
+        match step {
+            Step::Assembled(frame) => self.long_frame(frame),
+            _ => self.session.borrow_mut().handle_pause(),
         }
         if let Some(head) = head {
             self.read_head(&head);

@@ -252,8 +252,7 @@ impl Connection {
                     self.frame(&header, lease);
                 }
                 Ok(Step::Assembled(partial)) => self.assembled(partial),
-                Ok(Step::Skipped) => self.session.borrow_mut().handle_pause(),
-                Ok(Step::Part) => {}
+                Ok(Step::Skipped | Step::Part) => self.session.borrow_mut().handle_pause(),
                 Ok(Step::More) => break,
                 Err(error) => return self.fail(error),
             }

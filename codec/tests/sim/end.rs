@@ -144,7 +144,10 @@ impl End {
                 }
                 Ok(Step::Assembled(frame)) => self.on_frame(core, &frame.header, frame.body()),
                 Ok(Step::Skipped) => self.session.handle_pause(),
-                Ok(Step::Part) => core.note(self.place, "part", &[]),
+                Ok(Step::Part) => {
+                    core.note(self.place, "part", &[]);
+                    self.session.handle_pause();
+                }
                 Ok(Step::More) => break,
             }
         }

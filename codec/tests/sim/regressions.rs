@@ -52,9 +52,21 @@ fn idleness_begins_when_the_answer_is_given() {
     assert!(!server.drains());
 }
 
+/// Seed 1663 and thirteen others. Where the bytes that came always ended inside of a part, no part
+/// was seen to end, and the time of the first counted for all of them: "a frame began and did not
+/// end in time", though every part had come quickly. (`a_part_has_its_own_time` in `parts.rs`.)
+///
+/// Seed 1472. Items of two streams overtook each other in parts, so that a short one came when the
+/// longer had taken all credit of the connection, which it had not when it was sent: "beyond its
+/// credit". (`items_that_overtake_each_other_are_within_their_credit`.)
+///
+/// Before there was a seed: a RESPONSE that waited in parts was given up with the last word of a
+/// drain (`the_last_word_is_the_last`), a PONG overtook a REQUEST that it vouched for
+/// (`a_pong_waits_for_all_that_was_sent_before_it`), and the next REQUEST of a slot overtook an ITEM
+/// of the last (`a_slot_is_not_used_again_before_its_last_call_has_come`).
 #[test]
-fn the_seeds_that_found_them_keep_every_promise() {
-    for seed in [1711, 4221, 5398, 7206, 8096, 8907, 9296] {
+fn seeds_that_failed_keep_every_promise() {
+    for seed in [1472, 1663, 3522, 3733, 5526, 5882, 7910, 7980, 8432, 10106, 11118, 13129, 13687] {
         world::run(seed, false);
     }
 }

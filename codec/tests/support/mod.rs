@@ -282,7 +282,11 @@ fn feed(
     events: &mut VecDeque<(Event, Body)>,
 ) -> Result<(), SessionError> {
     session.handle_bytes(now_us);
-    decode(decoder, bytes, |header, payload| {
+    decode_parts(decoder, bytes, |frame| {
+        let Some((header, payload)) = frame else {
+            session.handle_pause();
+            return Ok(());
+        };
         let event = session.handle_frame(header, &payload)?;
         events.push_back((event, payload));
         Ok(())
@@ -322,13 +326,26 @@ pub(crate) fn decode(
     input: &[u8],
     mut on_frame: impl FnMut(&Header, Body) -> Result<(), SessionError>,
 ) -> Result<(), SessionError> {
+    decode_parts(decoder, input, |frame| {
+        frame.map_or(Ok(()), |(header, payload)| on_frame(header, payload))
+    })
+}
+
+/// The same, and tells of parts that end: as no frame.
+fn decode_parts(
+    decoder: &mut Decoder<Body>,
+    input: &[u8],
+    mut on_frame: impl FnMut(Option<(&Header, Body)>) -> Result<(), SessionError>,
+) -> Result<(), SessionError> {
     let mut at = 0;
     loop {
         match decoder.next(input, &mut at, |_| Ok(Some(Body::new())))? {
-            Step::InPlace { header, body } => on_frame(&header, aligned(&input[body]))?,
-            Step::Assembled(partial) => on_frame(&partial.header, aligned(partial.body()))?,
+            Step::InPlace { header, body } => on_frame(Some((&header, aligned(&input[body]))))?,
+            Step::Assembled(partial) => {
+                on_frame(Some((&partial.header, aligned(partial.body()))))?;
+            }
             Step::Skipped => panic!("no frame is refused by its header"),
-            Step::Part => {}
+            Step::Part => on_frame(None)?,
             Step::More => {
                 assert_eq!(at, input.len(), "all of the input is consumed");
                 return Ok(());
