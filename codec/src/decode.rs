@@ -102,18 +102,28 @@ impl<B: FrameBuffer> Decoder<B> {
         Self { frame_len_max, has_begun, head, head_len: 0, partial: None, skip_len: 0, long }
     }
 
-    /// The next frame, where it lies whole in `input[*at..]` and is an ordinary one; `at` is then
-    /// moved past it. `None` changes nothing, and [`next`](Self::next) finds out why.
+    /// The next frame, where it lies whole in `input[*at..]` and is an ordinary one: its header is
+    /// put into `found`, its payload is given, and `at` is moved past it. `None` moves nothing, and
+    /// [`next`](Self::next) finds out why.
     ///
-    /// Almost every frame is found so. Apart from `next`, so that a header stays in registers on
-    /// its way to the session.
+    /// Almost every frame is found so. Apart from `next`, so that a header goes from registers to
+    /// where the session reads it.
     #[inline(always)]
-    pub fn next_whole(&self, input: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
+    pub fn next_whole(
+        &self,
+        input: &[u8],
+        at: &mut usize,
+        found: &mut Header,
+    ) -> Option<Range<usize>> {
         if !self.has_begun || !self.is_between_frames() {
             return None;
         }
         let rest = input.get(*at..)?;
-        let header = Header::parse(rest.first_chunk()?).ok()?;
+        let bytes = rest.first_chunk()?;
+        // Written once, field by field: copied on from elsewhere it is read back before it is stored.
+        *found = Header::read(bytes, Kind::of(bytes).ok()?);
+        let header = &*found;
+        header.check(bytes).ok()?;
         let frame_len = header.whole_len();
         let len_max = rest.len().min(self.frame_len_max as usize) as u64;
         if frame_len > len_max || !header.is_ordinary() {
@@ -122,7 +132,7 @@ impl<B: FrameBuffer> Decoder<B> {
         let body = *at + HEADER_LEN;
         *at += frame_len as usize;
         // The body is shorter than its frame, which was compared with the input.
-        Some((header, body..body + header.payload_len() as usize))
+        Some(body..body + header.payload_len() as usize)
     }
 
     /// Finds the next frame in `input[*at..]` and moves `at` past what was consumed.
@@ -142,7 +152,8 @@ impl<B: FrameBuffer> Decoder<B> {
         at: &mut usize,
         take: impl FnOnce(&Header) -> Result<Option<B>, SessionError>,
     ) -> Result<Step<B>, SessionError> {
-        if let Some((header, body)) = self.next_whole(input, at) {
+        let mut header = Header::EMPTY;
+        if let Some(body) = self.next_whole(input, at, &mut header) {
             return Ok(Step::InPlace { header, body });
         }
         if !self.is_between_frames() {

@@ -134,49 +134,79 @@ pub enum HeaderError {
 }
 
 impl Header {
+    /// A header that says nothing, to be overwritten.
+    pub const EMPTY: Self = Self {
+        body_len: 0,
+        meta_len: 0,
+        kind: Kind::Ping,
+        flags: Flags::NONE,
+        call: CallId(0),
+        code: 0,
+        time_us: 0,
+        aux: 0,
+    };
+
     /// Parses a header.
     ///
     /// # Errors
     ///
     /// Where the kind is unknown, reserved bits or fields are set, or a status is too long.
-    #[inline(always)]
+    #[inline]
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
-        let low = u64_at(bytes, 0);
-        let kind = Kind::from_u8((low >> 48) as u8)?;
-        let flags = (low >> 56) as u8;
-        let call = u64_at(bytes, 8);
-        if kind == Kind::Hello && call != MAGIC {
-            return Err(HeaderError::WrongMagic(call));
-        }
-        if flags & !kind.flags_known() != 0 {
-            return Err(HeaderError::ReservedFlags { flags, kind });
-        }
+        let header = Self::read(bytes, Kind::of(bytes)?);
+        header.check(bytes)?;
+        Ok(header)
+    }
+
+    /// The fields of a header of this kind, which are to be [checked](Self::check).
+    ///
+    /// Apart from the check, so that the fields stay in registers.
+    #[inline(always)]
+    pub(crate) fn read(bytes: &[u8; HEADER_LEN], kind: Kind) -> Self {
+        let lengths = u64_at(bytes, 0);
         let code_time = u64_at(bytes, 16);
-        let aux_check = u64_at(bytes, 24);
-        if aux_check >> 32 != 0 {
-            return Err(HeaderError::ReservedField("check"));
-        }
-        let header = Self {
-            body_len: low as u32,
-            meta_len: (low >> 32) as u16,
+        Self {
+            body_len: lengths as u32,
+            meta_len: (lengths >> 32) as u16,
             kind,
-            flags: Flags(flags),
-            call: CallId(call),
+            flags: Flags((lengths >> 56) as u8),
+            call: CallId(u64_at(bytes, 8)),
             code: code_time as u32,
             time_us: (code_time >> 32) as u32,
-            aux: aux_check as u32,
-        };
-        match kind {
-            Kind::Response if header.code == 0 => header.check_reply()?,
-            Kind::Response => header.check_status()?,
-            Kind::Request | Kind::OneWay => header.check_aux()?,
-            Kind::Item => header.check_item()?,
-            _ => header.check_rare()?,
+            aux: u64_at(bytes, 24) as u32,
         }
-        if header.meta_len != 0 {
-            header.check_metadata()?;
+    }
+
+    /// Checks what was read from these bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    #[inline(always)]
+    pub(crate) fn check(&self, bytes: &[u8; HEADER_LEN]) -> Result<(), HeaderError> {
+        if self.kind == Kind::Hello && self.call.0 != MAGIC {
+            return Err(HeaderError::WrongMagic(self.call.0));
         }
-        Ok(header)
+        let (flags, kind) = (self.flags.0, self.kind);
+        if flags & !FLAGS_KNOWN[kind as usize] != 0 {
+            return Err(HeaderError::ReservedFlags { flags, kind });
+        }
+        if u64_at(bytes, 24) >> 32 != 0 {
+            return Err(HeaderError::ReservedField("check"));
+        }
+        if kind == Kind::Request || kind == Kind::OneWay {
+            self.check_aux()?;
+        } else if kind == Kind::Response {
+            if self.code == 0 { self.check_reply() } else { self.check_status() }?;
+        } else if kind == Kind::Item {
+            self.check_item()?;
+        } else {
+            self.check_rare()?;
+        }
+        if self.meta_len != 0 {
+            self.check_metadata()?;
+        }
+        Ok(())
     }
 
     /// Whether the frame is no other than its header says: it has its payload behind it, and is
@@ -342,7 +372,13 @@ impl Header {
 }
 
 impl Kind {
-    #[inline]
+    /// The kind that a header says.
+    #[inline(always)]
+    pub(crate) fn of(header: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
+        Self::from_u8(header[6])
+    }
+
+    #[inline(always)]
     fn from_u8(kind: u8) -> Result<Self, HeaderError> {
         match kind {
             1 => Ok(Self::Hello),
@@ -358,19 +394,6 @@ impl Kind {
             11 => Ok(Self::Notice),
             12 => Ok(Self::Part),
             other => Err(HeaderError::UnknownKind(other)),
-        }
-    }
-
-    #[inline]
-    fn flags_known(self) -> u8 {
-        match self {
-            Self::Response => Flags::NOT_EXECUTED.0 | Flags::DETAILS.0 | Flags::OF_BODY.0,
-            Self::GoAway => Flags::END.0,
-            Self::Request => Flags::STREAM.0 | Flags::OF_BODY.0,
-            Self::OneWay => Flags::OF_BODY.0,
-            Self::Item => Flags::END.0 | Flags::CALLEE.0 | Flags::OF_BODY.0,
-            Self::Credit => Flags::CALLEE.0,
-            _ => 0,
         }
     }
 }
@@ -479,6 +502,18 @@ impl fmt::Display for CallId {
         write!(f, "{}.{}", self.slot(), self.generation())
     }
 }
+
+/// The flags that a kind of frame may have, by its number.
+const FLAGS_KNOWN: [u8; Kind::Part as usize + 1] = {
+    let mut known = [0; Kind::Part as usize + 1];
+    known[Kind::Request as usize] = Flags::STREAM.0 | Flags::OF_BODY.0;
+    known[Kind::Response as usize] = Flags::NOT_EXECUTED.0 | Flags::DETAILS.0 | Flags::OF_BODY.0;
+    known[Kind::OneWay as usize] = Flags::OF_BODY.0;
+    known[Kind::Item as usize] = Flags::END.0 | Flags::CALLEE.0 | Flags::OF_BODY.0;
+    known[Kind::Credit as usize] = Flags::CALLEE.0;
+    known[Kind::GoAway as usize] = Flags::END.0;
+    known
+};
 
 /// Longest body of a status in this kind of frame, in bytes.
 fn status_len_max(kind: Kind) -> usize {

@@ -13,8 +13,8 @@ use std::{
 };
 
 use ringcall_codec::{
-    CallId, CallOptions, Code, Deserializer, Message, Metadata, MetadataRef, MethodInfo, OpenError,
-    Session, Status, deserialize, limits::FRAME_ALIGN,
+    BodyError, CallId, CallOptions, Code, Deserializer, Message, Metadata, MetadataRef, MethodInfo,
+    OpenError, Session, Status, deserialize, limits::FRAME_ALIGN,
 };
 use rkyv::Deserialize;
 
@@ -217,12 +217,18 @@ impl<Q: Message, R: Message, E: From<Status>> Future for Call<'_, Q, R, E> {
         };
         call.state = CallState::Done;
         connection.release(id);
-        let response = match outcome {
-            Ok((body, meta_len)) => Response::new(body, meta_len),
-            Err(status) => Err(*status),
+        let status = match outcome {
+            Ok((body, meta_len)) => match Response::new(body, meta_len) {
+                Ok(response) => {
+                    tell(&mut call.watch, Ok(()));
+                    return Poll::Ready(Ok(response));
+                }
+                Err(status) => status,
+            },
+            Err(status) => *status,
         };
-        tell(&mut call.watch, response.as_ref().map(|_| ()));
-        Poll::Ready(response.map_err(E::from))
+        tell(&mut call.watch, Err(&status));
+        Poll::Ready(Err(status.into()))
     }
 }
 
@@ -464,8 +470,10 @@ impl Connection {
 impl<T: Message> Response<T> {
     #[inline(always)]
     pub(crate) fn new(body: Lease, meta_len: u16) -> Result<Self, Status> {
-        let view = View::new(body).map(|view| Self { view, meta_len });
-        view.map_err(|error| Status::new(Code::Internal, format!("reply: {error}")))
+        match View::new(body) {
+            Ok(view) => Ok(Self { view, meta_len }),
+            Err(error) => Err(invalid(&error)),
+        }
     }
 
     /// What the server sent beside the reply. Nothing is copied.
@@ -502,4 +510,9 @@ impl<T: Message> Clone for Response<T> {
     fn clone(&self) -> Self {
         Self { view: self.view.clone(), meta_len: self.meta_len }
     }
+}
+
+#[cold]
+fn invalid(error: &BodyError) -> Status {
+    Status::new(Code::Internal, format!("reply: {error}"))
 }

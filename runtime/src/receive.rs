@@ -236,12 +236,13 @@ impl Connection {
     fn read(self: &Rc<Self>, chunk: Chunk, mut at: usize) {
         self.session.borrow_mut().handle_bytes(self.shard.now_us());
         let plain_len = self.stage.plain_len(chunk.len());
+        let mut header = Header::EMPTY;
         while self.is_alive() {
             if self.must_not_read() {
                 return self.block(chunk, at);
             }
             let input = &chunk[..plain_len];
-            if let Some((header, body)) = self.next_whole(input, &mut at) {
+            if let Some(body) = self.next_whole(input, &mut at, &mut header) {
                 let lease = self.lease(&chunk, body);
                 self.frame(&header, lease);
                 continue;
@@ -287,11 +288,16 @@ impl Connection {
     }
 
     #[inline(always)]
-    fn next_whole(&self, input: &[u8], at: &mut usize) -> Option<(Header, Range<usize>)> {
+    fn next_whole(
+        &self,
+        input: &[u8],
+        at: &mut usize,
+        header: &mut Header,
+    ) -> Option<Range<usize>> {
         let mut receive = self.receive.borrow_mut();
-        let (header, body) = receive.decoder.next_whole(input, at)?;
-        receive.note_frame(&header, self.pool_buffer_len());
-        Some((header, body))
+        let body = receive.decoder.next_whole(input, at, header)?;
+        receive.note_frame(header, self.pool_buffer_len());
+        Some(body)
     }
 
     #[inline(never)]

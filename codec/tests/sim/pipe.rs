@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use crate::core::{Core, Place, Task};
 
+/// Room that is worth a piece, in bytes. The smallest window has more.
+const ROOM_MIN: usize = 1 << 10;
+
 pub(crate) struct Pipe {
     /// The end that receives.
     to: Place,
@@ -41,9 +44,11 @@ impl Pipe {
         }
     }
 
-    /// How many more bytes can be on their way.
+    /// How many more bytes can be on their way. As with TCP not told of before it is worth a piece,
+    /// or a full line would go on byte by byte.
     pub(crate) fn room(&self, core: &Core) -> usize {
-        core.plan.window.saturating_sub(self.in_flight) as usize
+        let room = core.plan.window.saturating_sub(self.in_flight) as usize;
+        if room < ROOM_MIN { 0 } else { room }
     }
 
     /// Sends bytes, cut into pieces.

@@ -150,8 +150,10 @@ impl<T: Message> View<T> {
     // Inlined, as the view would be passed through memory otherwise.
     #[inline(always)]
     pub fn new(lease: Lease) -> Result<Self, BodyError> {
-        let archived = NonNull::from(access::<T>(&lease)?);
-        Ok(Self { lease, archived })
+        match access::<T>(&lease).map(NonNull::from) {
+            Ok(archived) => Ok(Self { lease, archived }),
+            Err(error) => Err(error),
+        }
     }
 
     /// The bytes of the message.
