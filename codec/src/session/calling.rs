@@ -73,7 +73,7 @@ impl Session {
         let mut header = request_header(Kind::Request, call, method, time_us);
         if options.is_stream {
             header.flags = Flags::STREAM;
-            self.made.begin_stream(call, self.new_stream());
+            self.made.table.begin_stream(call, self.new_stream());
         }
         let frame_len_max = self.peer_frame_len_max();
         self.life.used();
@@ -81,7 +81,7 @@ impl Session {
         match encode_message(&mut self.output, scratch, header, metadata, request, frame_len_max) {
             Ok(()) => Ok(call),
             Err(error) => {
-                self.made.take_stream(call);
+                self.made.table.take_stream(call);
                 self.made.undo_open(call);
                 Err(error.into())
             }
@@ -118,7 +118,7 @@ impl Session {
     /// response has come too. Items that were not taken are gone.
     #[inline]
     pub fn release(&mut self, call: CallId) {
-        if let Some(stream) = self.made.take_stream(call) {
+        if let Some(stream) = self.made.table.take_stream(call) {
             self.end_stream(Some(stream));
         }
         self.made.release(call);
@@ -127,7 +127,7 @@ impl Session {
     /// Marks that nobody waits for the call any more, and tells the peer where it still runs. Its
     /// slot stays taken until its response comes.
     pub fn abandon(&mut self, call: CallId) {
-        let ended = self.made.take_stream(call);
+        let ended = self.made.table.take_stream(call);
         self.end_stream(ended);
         if self.made.abandon(call) && self.is_open() {
             self.write_plain(Kind::Cancel, call.0);
@@ -156,7 +156,7 @@ impl Session {
         }
         let call = header.call;
         self.life.used();
-        if let Some(stream) = self.made.stream_mut(call) {
+        if let Some(stream) = self.made.table.stream_mut(call) {
             // Its items that came can still be taken.
             stream.close();
         }

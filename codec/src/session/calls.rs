@@ -12,29 +12,87 @@ use super::{
 };
 use crate::{header::CallId, status::Code};
 
-/// What both tables say of the streams among their calls.
-pub(super) trait StreamState {
+/// What both sides have: calls by their slots, and what some of them have beside that.
+#[derive(Debug)]
+pub(super) struct Table<S> {
+    slots: Vec<Slot<S>>,
+    extras: Extras,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot<S> {
+    /// The generation of the last call in this slot; zero before the first.
+    generation: u32,
+    state: S,
+    has_extras: bool,
+}
+
+const _: () = assert!(size_of::<Slot<OpenState>>() == 8);
+const _: () = assert!(size_of::<Slot<AcceptedState>>() == 8);
+
+impl<S> Table<S> {
+    fn new() -> Self {
+        Self { slots: Vec::new(), extras: Extras::default() }
+    }
+
+    /// The slot of a call, where the call is the last that had it.
+    #[inline]
+    fn get(&self, call: CallId) -> Option<&Slot<S>> {
+        let slot = self.slots.get(call.slot() as usize);
+        slot.filter(|slot| slot.generation == call.generation())
+    }
+
+    #[inline]
+    fn get_mut(&mut self, call: CallId) -> Option<&mut Slot<S>> {
+        let slot = self.slots.get_mut(call.slot() as usize);
+        slot.filter(|slot| slot.generation == call.generation())
+    }
+
+    #[inline]
+    fn has_extras(&self, call: CallId) -> bool {
+        self.get(call).is_some_and(|slot| slot.has_extras)
+    }
+
+    /// When to look for expired calls next, in microseconds.
+    #[inline]
+    pub(super) fn earliest_us(&self) -> u64 {
+        self.extras.earliest_us()
+    }
+
+    /// Makes a call that was just entered a stream.
+    pub(super) fn begin_stream(&mut self, call: CallId, stream: Box<Stream>) {
+        if let Some(slot) = self.get_mut(call) {
+            if !core::mem::replace(&mut slot.has_extras, true) {
+                self.extras.begin(call.slot(), NEVER);
+            }
+            self.extras.set_stream(call.slot(), stream);
+        }
+    }
+
     /// The stream of a call, where it is one and has not ended.
-    fn stream(&self, call: CallId) -> Option<&Stream>;
+    pub(super) fn stream(&self, call: CallId) -> Option<&Stream> {
+        if self.has_extras(call) { self.extras.stream(call.slot()) } else { None }
+    }
+
+    #[inline]
+    pub(super) fn stream_mut(&mut self, call: CallId) -> Option<&mut Stream> {
+        if self.has_extras(call) { self.extras.stream_mut(call.slot()) } else { None }
+    }
+
+    /// Ends the stream of a call, if it is one.
+    #[inline]
+    pub(super) fn take_stream(&mut self, call: CallId) -> Option<Box<Stream>> {
+        if self.has_extras(call) { self.extras.take_stream(call.slot()) } else { None }
+    }
 }
 
 /// The caller's side: hands out slots.
 #[derive(Debug)]
 pub(super) struct OpenCalls {
-    slots: Vec<OpenSlot>,
+    pub(super) table: Table<OpenState>,
     free: Vec<u32>,
     limit: u32,
-    extras: Extras,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct OpenSlot {
-    generation: u32,
-    state: OpenState,
-    has_extras: bool,
-}
-
-const _: () = assert!(size_of::<OpenSlot>() == 8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenState {
@@ -54,7 +112,7 @@ pub(super) enum OpenState {
 
 impl OpenCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), limit, extras: Extras::default() }
+        Self { table: Table::new(), free: Vec::new(), limit }
     }
 
     /// Takes a slot; `None` where all are taken.
@@ -62,20 +120,20 @@ impl OpenCalls {
     pub(super) fn open(&mut self, deadline_us: u64) -> Option<CallId> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.slots.len() < self.limit as usize => {
+            None if self.table.slots.len() < self.limit as usize => {
                 let (state, has_extras) = (OpenState::Free, false);
-                self.slots.push(OpenSlot { generation: 0, state, has_extras });
-                self.slots.len() as u32 - 1
+                self.table.slots.push(Slot { generation: 0, state, has_extras });
+                self.table.slots.len() as u32 - 1
             }
             None => return None,
         };
-        let entry = &mut self.slots[slot as usize];
+        let entry = &mut self.table.slots[slot as usize];
         // Zero is no generation, so that no call has the id zero.
         entry.generation = entry.generation.wrapping_add(1).max(1);
         entry.state = OpenState::Waiting;
         entry.has_extras = deadline_us != NEVER;
         if entry.has_extras {
-            self.extras.begin(slot, deadline_us);
+            self.table.extras.begin(slot, deadline_us);
         }
         Some(CallId::new(slot, entry.generation))
     }
@@ -85,10 +143,7 @@ impl OpenCalls {
     /// another after [`release`](Self::release), which may have been before.
     #[inline]
     pub(super) fn answer(&mut self, call: CallId) -> Option<OpenState> {
-        let entry = self.slots.get_mut(call.slot() as usize)?;
-        if entry.generation != call.generation() {
-            return None;
-        }
+        let entry = self.table.get_mut(call)?;
         let was = entry.state;
         match was {
             OpenState::Waiting | OpenState::Expired => entry.state = OpenState::Answered,
@@ -112,8 +167,7 @@ impl OpenCalls {
 
     #[cold]
     fn release_expired(&mut self, call: CallId) {
-        if let Some(entry) = self.slots.get_mut(call.slot() as usize)
-            && entry.generation == call.generation()
+        if let Some(entry) = self.table.get_mut(call)
             && entry.state == OpenState::Expired
         {
             entry.state = OpenState::Abandoned;
@@ -130,8 +184,7 @@ impl OpenCalls {
     /// Frees the slot of a call where it is in this state. False where it is not.
     #[inline]
     fn free_from(&mut self, call: CallId, state: OpenState) -> bool {
-        if let Some(entry) = self.slots.get_mut(call.slot() as usize)
-            && entry.generation == call.generation()
+        if let Some(entry) = self.table.get_mut(call)
             && entry.state == state
         {
             entry.state = OpenState::Free;
@@ -144,12 +197,7 @@ impl OpenCalls {
     /// Marks that nobody waits for the call any more, and says whether its response is still to
     /// come. The slot of one that was answered is free at once.
     pub(super) fn abandon(&mut self, call: CallId) -> bool {
-        let Some(entry) = self.slots.get_mut(call.slot() as usize) else {
-            return false;
-        };
-        if entry.generation != call.generation() {
-            return false;
-        }
+        let Some(entry) = self.table.get_mut(call) else { return false };
         match entry.state {
             OpenState::Waiting => {
                 entry.state = OpenState::Abandoned;
@@ -165,8 +213,8 @@ impl OpenCalls {
 
     /// Ends every call whose deadline is past, for who made it.
     pub(super) fn expire(&mut self, now_us: u64, mut on_expired: impl FnMut(CallId)) {
-        let slots = &mut self.slots;
-        self.extras.expire(now_us, |slot| match slots.get_mut(slot as usize) {
+        let slots = &mut self.table.slots;
+        self.table.extras.expire(now_us, |slot| match slots.get_mut(slot as usize) {
             Some(entry) if entry.state == OpenState::Waiting && entry.has_extras => {
                 entry.state = OpenState::Expired;
                 on_expired(CallId::new(slot, entry.generation));
@@ -175,47 +223,10 @@ impl OpenCalls {
         });
     }
 
-    /// When to look for expired calls next, in microseconds.
-    #[inline]
-    pub(super) fn earliest_us(&self) -> u64 {
-        self.extras.earliest_us()
-    }
-
-    /// Makes a call that was just opened a stream.
-    pub(super) fn begin_stream(&mut self, call: CallId, stream: Box<Stream>) {
-        if let Some(entry) = self.slots.get_mut(call.slot() as usize) {
-            if !core::mem::replace(&mut entry.has_extras, true) {
-                self.extras.begin(call.slot(), NEVER);
-            }
-            self.extras.set_stream(call.slot(), stream);
-        }
-    }
-
-    #[inline]
-    pub(super) fn stream_mut(&mut self, call: CallId) -> Option<&mut Stream> {
-        let has_extras = self.has_extras(call);
-        if has_extras { self.extras.stream_mut(call.slot()) } else { None }
-    }
-
-    /// Ends the stream of a call, if it is one.
-    #[inline]
-    pub(super) fn take_stream(&mut self, call: CallId) -> Option<Box<Stream>> {
-        let has_extras = self.has_extras(call);
-        if has_extras { self.extras.take_stream(call.slot()) } else { None }
-    }
-
-    #[inline]
-    fn has_extras(&self, call: CallId) -> bool {
-        let entry = self.slots.get(call.slot() as usize);
-        entry.is_some_and(|entry| entry.has_extras && entry.generation == call.generation())
-    }
-
     /// Whether the response of a call is still to come, and nobody waits for it.
     pub(super) fn is_abandoned(&self, call: CallId) -> bool {
-        self.slots.get(call.slot() as usize).is_some_and(|entry| {
-            entry.generation == call.generation()
-                && matches!(entry.state, OpenState::Abandoned | OpenState::Expired)
-        })
+        let entry = self.table.get(call);
+        entry.is_some_and(|entry| matches!(entry.state, OpenState::Abandoned | OpenState::Expired))
     }
 
     /// Lowers the limit to what the peer accepts.
@@ -231,31 +242,20 @@ impl OpenCalls {
 
     /// Calls in flight, abandoned ones included.
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.table.slots.len() - self.free.len()
     }
 }
 
 /// The server's side: the peer chooses slots, and may not choose one twice.
 #[derive(Debug)]
 pub(super) struct AcceptedCalls {
-    slots: Vec<AcceptedSlot>,
+    pub(super) table: Table<AcceptedState>,
     limit: u32,
     len: u32,
-    extras: Extras,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct AcceptedSlot {
-    /// The generation of the last call in this slot; zero before the first.
-    generation: u32,
-    state: AcceptedState,
-    has_extras: bool,
-}
-
-const _: () = assert!(size_of::<AcceptedSlot>() == 8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AcceptedState {
+pub(super) enum AcceptedState {
     /// No call runs in the slot.
     Free,
     Running,
@@ -265,7 +265,7 @@ enum AcceptedState {
     Expired,
 }
 
-impl AcceptedSlot {
+impl Slot<AcceptedState> {
     const EMPTY: Self = Self { generation: 0, state: AcceptedState::Free, has_extras: false };
 }
 
@@ -290,7 +290,7 @@ pub(super) enum Finished {
 
 impl AcceptedCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self { slots: Vec::new(), limit, len: 0, extras: Extras::default() }
+        Self { table: Table::new(), limit, len: 0 }
     }
 
     /// Enters a call.
@@ -303,10 +303,10 @@ impl AcceptedCalls {
             return Err(Refusal::GenerationZero);
         }
         let slot = call.slot() as usize;
-        if slot >= self.slots.len() {
-            grow(&mut self.slots, slot + 1, || AcceptedSlot::EMPTY);
+        if slot >= self.table.slots.len() {
+            grow(&mut self.table.slots, slot + 1, || Slot::<AcceptedState>::EMPTY);
         }
-        let entry = &mut self.slots[slot];
+        let entry = &mut self.table.slots[slot];
         // A later generation is less than half the range ahead.
         let ahead = call.generation().wrapping_sub(entry.generation);
         let is_later = ahead != 0 && ahead < 1 << 31;
@@ -314,9 +314,9 @@ impl AcceptedCalls {
             return Err(Refusal::Reused);
         }
         let (state, has_extras) = (AcceptedState::Running, deadline_us != NEVER);
-        *entry = AcceptedSlot { generation: call.generation(), state, has_extras };
+        *entry = Slot { generation: call.generation(), state, has_extras };
         if has_extras {
-            self.extras.begin(call.slot(), deadline_us);
+            self.table.extras.begin(call.slot(), deadline_us);
         }
         self.len += 1;
         Ok(())
@@ -325,12 +325,7 @@ impl AcceptedCalls {
     /// Ends a call.
     #[inline]
     pub(super) fn finish(&mut self, call: CallId) -> Finished {
-        let Some(entry) = self.slots.get_mut(call.slot() as usize) else {
-            return Finished::NotRunning;
-        };
-        if entry.generation != call.generation() {
-            return Finished::NotRunning;
-        }
+        let Some(entry) = self.table.get_mut(call) else { return Finished::NotRunning };
         let finished = match entry.state {
             AcceptedState::Free => return Finished::NotRunning,
             AcceptedState::Running => Finished::InTime,
@@ -344,11 +339,8 @@ impl AcceptedCalls {
 
     /// Marks that the caller gave a call up. False where it does not run, or is to stop already.
     pub(super) fn cancel(&mut self, call: CallId) -> bool {
-        match self.slots.get_mut(call.slot() as usize) {
-            Some(entry)
-                if entry.state == AcceptedState::Running
-                    && entry.generation == call.generation() =>
-            {
+        match self.table.get_mut(call) {
+            Some(entry) if entry.state == AcceptedState::Running => {
                 entry.state = AcceptedState::Cancelled;
                 true
             }
@@ -358,8 +350,8 @@ impl AcceptedCalls {
 
     /// Marks every call whose deadline is past to stop.
     pub(super) fn expire(&mut self, now_us: u64, mut on_expired: impl FnMut(CallId)) {
-        let slots = &mut self.slots;
-        self.extras.expire(now_us, |slot| match slots.get_mut(slot as usize) {
+        let slots = &mut self.table.slots;
+        self.table.extras.expire(now_us, |slot| match slots.get_mut(slot as usize) {
             Some(entry) if entry.state == AcceptedState::Running && entry.has_extras => {
                 entry.state = AcceptedState::Expired;
                 on_expired(CallId::new(slot, entry.generation));
@@ -371,64 +363,26 @@ impl AcceptedCalls {
     /// The deadline of a call that runs, in microseconds; [`NEVER`] where it has none, or it is
     /// past.
     pub(super) fn deadline_us(&self, call: CallId) -> u64 {
-        if self.has_extras(call) { self.extras.deadline_us(call.slot()) } else { NEVER }
+        if self.table.has_extras(call) { self.table.extras.deadline_us(call.slot()) } else { NEVER }
     }
 
     /// Whether a call runs and was told to stop.
     pub(super) fn is_stopping(&self, call: CallId) -> bool {
-        self.slots.get(call.slot() as usize).is_some_and(|entry| {
-            entry.generation == call.generation()
-                && matches!(entry.state, AcceptedState::Cancelled | AcceptedState::Expired)
+        self.table.get(call).is_some_and(|entry| {
+            matches!(entry.state, AcceptedState::Cancelled | AcceptedState::Expired)
         })
-    }
-
-    /// When to look for expired calls next, in microseconds.
-    #[inline]
-    pub(super) fn earliest_us(&self) -> u64 {
-        self.extras.earliest_us()
-    }
-
-    /// Makes a call that was just accepted a stream.
-    pub(super) fn begin_stream(&mut self, call: CallId, stream: Box<Stream>) {
-        if let Some(entry) = self.slots.get_mut(call.slot() as usize) {
-            if !core::mem::replace(&mut entry.has_extras, true) {
-                self.extras.begin(call.slot(), NEVER);
-            }
-            self.extras.set_stream(call.slot(), stream);
-        }
-    }
-
-    #[inline]
-    pub(super) fn stream_mut(&mut self, call: CallId) -> Option<&mut Stream> {
-        let has_extras = self.has_extras(call);
-        if has_extras { self.extras.stream_mut(call.slot()) } else { None }
-    }
-
-    /// Ends the stream of a call, if it is one.
-    #[inline]
-    pub(super) fn take_stream(&mut self, call: CallId) -> Option<Box<Stream>> {
-        let has_extras = self.has_extras(call);
-        if has_extras { self.extras.take_stream(call.slot()) } else { None }
-    }
-
-    #[inline]
-    fn has_extras(&self, call: CallId) -> bool {
-        let entry = self.slots.get(call.slot() as usize);
-        entry.is_some_and(|entry| entry.has_extras && entry.generation == call.generation())
     }
 
     /// Whether the call has ended, and none has come in its slot since.
     pub(super) fn was_last(&self, call: CallId) -> bool {
-        self.slots.get(call.slot() as usize).is_some_and(|entry| {
-            entry.generation == call.generation() && entry.state == AcceptedState::Free
-        })
+        self.table.get(call).is_some_and(|entry| entry.state == AcceptedState::Free)
     }
 
     /// Ends every call that runs, and gives them.
     pub(super) fn finish_all(&mut self) -> Vec<CallId> {
         self.len = 0;
-        let extras = &mut self.extras;
-        let running = self.slots.iter_mut().enumerate();
+        let extras = &mut self.table.extras;
+        let running = self.table.slots.iter_mut().enumerate();
         running
             .filter(|(_, entry)| entry.state != AcceptedState::Free)
             .map(|(slot, entry)| {
@@ -450,17 +404,5 @@ impl AcceptedCalls {
     #[inline]
     pub(super) fn len(&self) -> u32 {
         self.len
-    }
-}
-
-impl StreamState for OpenCalls {
-    fn stream(&self, call: CallId) -> Option<&Stream> {
-        if self.has_extras(call) { self.extras.stream(call.slot()) } else { None }
-    }
-}
-
-impl StreamState for AcceptedCalls {
-    fn stream(&self, call: CallId) -> Option<&Stream> {
-        if self.has_extras(call) { self.extras.stream(call.slot()) } else { None }
     }
 }

@@ -131,7 +131,7 @@ impl Session {
     /// Ends a call that runs, and its stream.
     #[inline]
     fn finish(&mut self, call: CallId) -> Finished {
-        if let Some(stream) = self.running.take_stream(call) {
+        if let Some(stream) = self.running.table.take_stream(call) {
             self.end_stream(Some(stream));
         }
         self.running.finish(call)
@@ -189,7 +189,7 @@ impl Session {
             return Ok(Event::Refused(status.code()));
         }
         if header.flags.contains(Flags::STREAM) {
-            self.running.begin_stream(call, self.new_stream());
+            self.running.table.begin_stream(call, self.new_stream());
         }
         Ok(Event::Call { call, method: header.code })
     }

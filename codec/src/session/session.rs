@@ -327,7 +327,7 @@ impl Session {
         if self.has_ended() {
             return NEVER;
         }
-        let calls_us = self.made.earliest_us().min(self.running.earliest_us());
+        let calls_us = self.made.table.earliest_us().min(self.running.table.earliest_us());
         calls_us.min(self.life.next_us(self.is_open(), self.has_calls(), self.drains))
     }
 
@@ -528,7 +528,7 @@ impl Session {
         self.output = output;
         for event in &events[before..] {
             if let Event::Failed(call, _) = event
-                && let Some(stream) = self.made.stream_mut(*call)
+                && let Some(stream) = self.made.table.stream_mut(*call)
             {
                 stream.close();
             }

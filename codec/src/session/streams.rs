@@ -9,7 +9,6 @@ use alloc::boxed::Box;
 
 use super::{
     SessionError,
-    calls::StreamState,
     session::{Event, Session, plain},
 };
 use crate::{
@@ -199,9 +198,12 @@ impl Session {
 
     /// Whether the call is a stream, and has not ended.
     pub fn is_stream(&self, stream: StreamId) -> bool {
-        let streams: &dyn StreamState =
-            if stream.is_made_here { &self.made } else { &self.running };
-        streams.stream(stream.call).is_some_and(|stream| !stream.is_over)
+        let found = if stream.is_made_here {
+            self.made.table.stream(stream.call)
+        } else {
+            self.running.table.stream(stream.call)
+        };
+        found.is_some_and(|stream| !stream.is_over)
     }
 
     #[inline]
@@ -299,9 +301,9 @@ impl Session {
     #[inline]
     fn stream_mut(&mut self, stream: StreamId) -> Option<&mut Stream> {
         if stream.is_made_here {
-            self.made.stream_mut(stream.call)
+            self.made.table.stream_mut(stream.call)
         } else {
-            self.running.stream_mut(stream.call)
+            self.running.table.stream_mut(stream.call)
         }
     }
 }
