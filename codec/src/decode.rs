@@ -67,7 +67,7 @@ pub enum Step<B> {
     /// A frame that was cut is complete.
     Assembled(Partial<B>),
     /// A frame that was refused by its header has ended, and more follows it. The session is told
-    /// by [`handle_pause`](crate::Session::handle_pause), as no frame is.
+    /// by [`handle_skipped`](crate::Session::handle_skipped).
     Skipped,
     /// A frame that comes in parts has begun, or one of its parts has ended that is not the last.
     /// The session is told as of a frame that was skipped.

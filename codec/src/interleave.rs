@@ -183,7 +183,7 @@ impl Interleaver {
         output.len() <= self.part_len + HEADER_LEN && self.is_empty()
     }
 
-    /// Bytes that wait, but for those of the long frame that is the first to end.
+    /// Bytes that wait, but for those of the long frame that came first.
     pub fn waiting_bytes(&self) -> usize {
         let long = self.long.iter().skip(1).map(|frame| frame.left.len() + frame.after.len());
         let behind = self.behind.iter().map(|(_, frame)| frame.len());
@@ -193,7 +193,7 @@ impl Interleaver {
 
     /// Takes output of a session: whole frames, in order.
     pub fn push(&mut self, output: Vec<u8>) {
-        if self.long.is_empty() && output.len() <= self.part_len + HEADER_LEN {
+        if self.long.is_empty() && !self.has_long(&output) {
             return self.push_short(output);
         }
         self.output_ids += 1;
@@ -202,7 +202,7 @@ impl Interleaver {
         while let Some(header) = output.get(at..).and_then(|rest| rest.first_chunk()) {
             let Ok(header) = Header::parse(header) else { break };
             let end = output.len().min(at + header.whole_len() as usize);
-            if header.payload_len() > self.part_len as u64 && is_message(&header) {
+            if self.is_long(&header) {
                 let payload = at + HEADER_LEN;
                 let left = payload..payload + header.payload_len() as usize;
                 let (begun, after) = (None, Vec::new());
@@ -261,6 +261,25 @@ impl Interleaver {
                 }
             }
         }
+    }
+
+    /// Whether some of these frames are long.
+    fn has_long(&self, output: &[u8]) -> bool {
+        let mut at = 0;
+        while output.len() - at > self.part_len + HEADER_LEN
+            && let Some(header) = output.get(at..).and_then(|rest| rest.first_chunk())
+            && let Ok(header) = Header::parse(header)
+        {
+            if self.is_long(&header) {
+                return true;
+            }
+            at = output.len().min(at + header.whole_len() as usize);
+        }
+        false
+    }
+
+    fn is_long(&self, header: &Header) -> bool {
+        header.payload_len() > self.part_len as u64 && is_message(header)
     }
 
     fn push_short(&mut self, output: Vec<u8>) {
@@ -350,15 +369,18 @@ impl Interleaver {
         if !self.long.is_empty() && to - from > self.part_len + HEADER_LEN {
             to = from;
             while let Some(header) = bytes.get(to..).and_then(|rest| rest.first_chunk())
-                && to - from < self.part_len
                 && let Ok(header) = Header::parse(header)
             {
-                to = bytes.len().min(to + header.frame_len() as usize);
+                let end = bytes.len().min(to + header.frame_len() as usize);
+                if to > from && end - from > self.part_len {
+                    break;
+                }
+                to = end;
             }
         }
         self.out = Out::Short(to);
         self.short_went += (to - from) as u64;
-        // What ends with the header of a long frame is followed by a part of it.
+        // What ends with the header of a long frame is followed by a part.
         let more =
             self.long.iter().any(|frame| frame.begun.is_some_and(|at| at.at == self.short_went));
         (to > from).then_some(Piece { bytes, range: from..to, more })

@@ -137,7 +137,7 @@ const _: () = assert!(HEADER_LEN.is_multiple_of(FRAME_ALIGN));
 /// Guards the frames behind a long one: none waits for more than a part or two of it.
 pub const PART_LEN: usize = 64 * 1024;
 
-/// Parts of this many times [`PART_LEN`] are sent while no other frame waits.
+/// Parts of this many times [`PART_LEN`] are sent while no short frame waits.
 ///
 /// Guards what comes next, which waits for one: fewer, longer parts cost less.
 pub const PARTS_AT_ONCE_MAX: usize = 4;
@@ -146,4 +146,4 @@ pub const PARTS_AT_ONCE_MAX: usize = 4;
 ///
 /// Guards the receiver, which has begun to put each together: more wait at their sender until one
 /// has ended.
-pub const LONG_FRAMES_MAX: usize = 16;
+pub const LONG_FRAMES_MAX: usize = 4;

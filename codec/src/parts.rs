@@ -124,6 +124,15 @@ impl<B: FrameBuffer> LongFrames<B> {
         if header.payload_len() == 0 {
             return Err(SessionError::PartUnexpected("the frame has no payload"));
         }
+        let is_same = |frame: &LongFrame<B>| {
+            let (of_callee, kind) = (Flags::CALLEE, frame.header.kind);
+            kind == header.kind
+                && frame.header.call == header.call
+                && frame.header.flags.contains(of_callee) == header.flags.contains(of_callee)
+        };
+        if self.begun.iter().any(is_same) {
+            return Err(SessionError::PartUnexpected("its call has another that has not ended"));
+        }
         if self.begun.len() >= LONG_FRAMES_MAX {
             return Err(SessionError::PartUnexpected("too many frames come in parts"));
         }

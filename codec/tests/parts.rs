@@ -398,11 +398,13 @@ fn parts_that_cannot_be_are_refused() {
     says(&[long(100), part(1, &[0; 33])], "no multiple of 16");
     says(&[long(0)], "no payload");
     says(&[long(100), part(1, &[0; 100]), part(1, b"x")], "no such frame");
+    says(&[long(100), long(100)], "its call has another");
     says(&[header(Kind::Part).encode().to_vec(), vec![0; 16]], "no such frame");
     let empty = Header { body_len: 0, ..of_call(Kind::Part, CallId(1)) };
     says(&[long(100), empty.encode().to_vec()], "without a body");
     says(&[long(FRAME_LEN_MAX_DEFAULT as usize)], "frame_len_max");
-    let many: Vec<_> = (0..=LONG_FRAMES_MAX).map(|_| long(100)).collect();
+    let of_slot = |slot| in_parts(request(CallId::new(slot, 1)), 100).encode().to_vec();
+    let many: Vec<_> = (0..=LONG_FRAMES_MAX as u32).map(of_slot).collect();
     says(&many, "too many frames");
 }
 
@@ -517,23 +519,65 @@ fn a_part_has_its_own_time() {
     assert_eq!(pair.next_call().0, call);
 }
 
-#[test]
-fn what_is_announced_in_parts_is_to_come_in_time_whatever_comes_between() {
+/// Time that a frame in parts may stand still: a millisecond, and twice the longest part at a byte
+/// a microsecond.
+const STALL_US: u64 = 1_000 + 2 * (PART_LEN * PARTS_AT_ONCE_MAX + PART_LEN / 2) as u64;
+
+fn pair_with_patience() -> Pair {
     let patience = Patience { frame_us: 1_000, bytes_per_s_min: 1_000_000, ..PATIENT };
-    let config = waiting(patience);
-    let mut pair = Pair::open_configured(&config, &config, 1);
-    let long = in_parts(request(CallId::new(0, 1)), 5_000).encode();
-    pair.feed_server(&long).unwrap();
-    // 1 ms, and twice 5 ms.
-    for now_us in (1_001..11_001).step_by(1_000) {
-        pair.wait_until(now_us).unwrap();
+    Pair::open_configured(&waiting(patience), &waiting(patience), 0)
+}
+
+#[test]
+fn what_has_begun_in_parts_is_to_go_on_whatever_comes_between() {
+    let mut pair = pair_with_patience();
+    pair.feed_server(&in_parts(request(CallId::new(0, 1)), 5_000).encode()).unwrap();
+    // Whole frames, and another that is announced, are no progress of it.
+    for at in 1..10 {
+        pair.wait_until(at * STALL_US / 10).unwrap();
         pair.feed_server(&frame(header(Kind::Pong), b"")).unwrap();
     }
-    // What is announced beside it is allowed its time too.
     pair.feed_server(&in_parts(request(CallId::new(1, 1)), 1_000).encode()).unwrap();
-    pair.wait_until(13_000).unwrap();
-    pair.feed_server(&frame(header(Kind::Pong), b"")).unwrap();
-    assert_eq!(pair.wait_until(13_001), Err(SessionError::FrameStalled));
+    // A few bytes are little.
+    pair.feed_server(&part(1, &[0; 16])).unwrap();
+    pair.wait_until(STALL_US + 31).unwrap();
+    assert_eq!(pair.wait_until(STALL_US + 32), Err(SessionError::FrameStalled));
+}
+
+#[test]
+fn what_came_fast_in_parts_allows_no_longer_stall() {
+    let mut pair = pair_with_patience();
+    pair.feed_server(&in_parts(request(CallId::new(0, 1)), 10_000_000).encode()).unwrap();
+    for _ in 0..50 {
+        pair.feed_server(&part(1, &vec![0; 160_000])).unwrap();
+    }
+    pair.wait_until(STALL_US - 1).unwrap();
+    assert_eq!(pair.wait_until(STALL_US), Err(SessionError::FrameStalled));
+}
+
+#[test]
+fn who_does_not_read_does_not_blame_the_peer_for_parts_that_it_did_not_read() {
+    let mut pair = pair_with_patience();
+    pair.feed_server(&in_parts(request(CallId::new(0, 1)), 5_000).encode()).unwrap();
+    pair.server.handle_pause();
+    pair.wait_until(10 * STALL_US).unwrap();
+    pair.feed_server(&part(1, &[0; 16])).unwrap();
+    pair.wait_until(11 * STALL_US - 1).unwrap();
+    assert_eq!(pair.wait_until(11 * STALL_US), Err(SessionError::FrameStalled));
+}
+
+#[test]
+fn a_response_or_item_of_nothing_is_refused_by_its_header() {
+    let mut pair = Pair::open();
+    let call = pair.call(&Blob::new(1, 8));
+    let refuses = |header: Header| pair.client.check_header(&header).err();
+    assert_eq!(refuses(response(call)), None);
+    let other = CallId::new(1, 1);
+    assert_eq!(refuses(response(other)), Some(SessionError::NoSuchCall(other)));
+    let stale = CallId::new(0, 2);
+    assert_eq!(refuses(response(stale)), Some(SessionError::NoSuchCall(stale)));
+    let no_stream = Header { flags: Flags::CALLEE, ..item(call, 0) };
+    assert_eq!(refuses(no_stream), Some(SessionError::NoSuchStream(call)));
 }
 
 #[test]

@@ -13,10 +13,12 @@ pub use ringcall_codec::*;
 pub use rkyv;
 
 pub mod decoder;
+mod end;
 pub mod hello;
 pub mod input;
 pub mod message;
 pub mod metadata;
+pub mod packed;
 pub mod seeds;
 pub mod session;
 
@@ -24,10 +26,11 @@ pub mod session;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("decoder", decoder::run),
     ("message", message::run),
     ("hello", hello::run),
     ("session", session::run),
     ("metadata", metadata::run),
+    ("packed", packed::run),
 ];

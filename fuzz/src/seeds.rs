@@ -1,7 +1,8 @@
 //! Inputs to begin with: one of each thing that a target reads, made by the codec itself.
 
 use ringcall_codec::{
-    Code, Decoder, Key, Message, Metadata, Scratch, Session, SessionConfig, ShardPlace, Status,
+    Code, Decoder, Interleaver, Key, Message, Metadata, Piece, Scratch, Session, SessionConfig,
+    ShardPlace, Status,
 };
 
 use crate::{
@@ -34,6 +35,9 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     for (name, bytes) in metadata() {
         add("metadata", name, bytes);
     }
+    for (name, bytes) in packed() {
+        add("packed", name, bytes);
+    }
     seeds
 }
 
@@ -49,7 +53,36 @@ fn decoder() -> Seeds {
         ("taken-out", with(0x1c, &[39, 7, 63])),
         ("skipped", with(0x14, &[33, 1, 200])),
         ("nothing", vec![1, 1, 8]),
+        ("in-parts", [&[2, 3, 47, 200, 15][..], &in_parts()].concat()),
+        ("made-of-parts", [&[0x21, 1, 60][..], MADE].concat()),
+        ("parts-in-place", [&[0x63, 3, 47, 200, 33][..], MADE].concat()),
+        ("parts-refused", [&[0x25, 1, 70, 0x14, 40, 3][..], MADE].concat()),
+        ("parts-no-memory", [&[0x65, 1, 70][..], MADE, &[0x24, 90, 1, 0x1a, 0, 0]].concat()),
+        ("parts-too-many", [&[0x21, 1, 60][..], &[0x34, 9, 0].repeat(17)].concat()),
+        ("part-of-none", vec![0x21, 1, 60, 0x34, 9, 0, 0x0d, 16, 1]),
     ]
+}
+
+/// Two frames in parts and one between them, as choices.
+const MADE: &[u8] = &[
+    0x34, 50, 3, 0x37, 4, 0, 0x45, 200, 1, 0x31, 30, 0x38, 2, 1, 0x39, 9, 0, 0x0a, 0, 0, 0x0a, 0, 1,
+];
+
+/// A stream whose long frames come in parts.
+fn in_parts() -> Vec<u8> {
+    let (mut client, _, mut scratch) = open();
+    let mut interleaver = Interleaver::new(64);
+    for text in ["long ".repeat(60), "short".to_owned(), "longer ".repeat(50)] {
+        let options = ringcall_codec::CallOptions::default();
+        client.call(&mut scratch, 7, options, &Colour::Named(text)).expect("it is open");
+        interleaver.push(std::mem::take(client.output()));
+    }
+    let mut stream = hello();
+    while let Some(Piece { bytes, range, .. }) = interleaver.next_piece() {
+        stream.extend_from_slice(&bytes[range]);
+        interleaver.sent(bytes);
+    }
+    stream
 }
 
 /// A stream with a frame of almost every kind.
@@ -172,6 +205,45 @@ fn session() -> Seeds {
         ("changed", vec![1, 0, 0, 5, 13, 0, 6, 1, 12]),
         ("put-in", [&[1, 13, 2, 0, 32][..], &[0; 6], &[8], &[0; 25], &[12]].concat()),
         ("full", [&[1][..], &[0, 0, 3].repeat(6), &[12], &[0x84, 0].repeat(4), &[12]].concat()),
+        // A call that is a stream, and items from both ends; one is taken, one end says its last.
+        (
+            "stream",
+            [&[1, 0x10, 0, 5, 12][..], &[0x0e, 0, 9, 0x8e, 0, 20, 12], &[0xae, 0, 0x3e, 0, 12]]
+                .concat(),
+        ),
+        (
+            "stream-credit",
+            [&[1, 0x10, 0, 5, 12][..], &[0x8e, 2, 255].repeat(6), &[12], &[0x2e, 0].repeat(5)]
+                .concat(),
+        ),
+        (
+            "stream-both-ways",
+            [
+                &[1, 0x10, 0, 5, 0x90, 0, 9, 12][..],
+                &[0x0e, 0x05, 200, 0x8e, 0x0d, 200, 0x12, 70, 0x92, 90].repeat(4),
+                &[12, 0x84, 0, 4, 2, 12, 0x2e, 0],
+            ]
+            .concat(),
+        ),
+        // Long requests, between them short ones; pieces, and parts to their places.
+        (
+            "in-parts",
+            [
+                &[0x11, 0x60, 0, 90, 0, 0, 5, 0x40, 1, 200, 0, 4, 9][..],
+                &[0x12, 100, 0x02, 33, 0, 0, 5].repeat(8),
+                &[12, 0x84, 0, 0x84, 2, 12],
+            ]
+            .concat(),
+        ),
+        ("parts-refused", vec![1, 0x9f, 0x60, 0, 90, 0x60, 4, 90, 0, 0, 5, 2, 200, 12, 0x8f, 12]),
+        // The rest of a long item comes behind the next call in its slot.
+        (
+            "item-overtaken",
+            vec![1, 0x10, 0, 5, 12, 14, 5, 200, 2, 33, 0x84, 0, 0x83, 7, 0, 0, 0, 5, 12],
+        ),
+        // An item waits for the long request of its call, and another takes the rest of the credit.
+        ("credit-overtaken", vec![1, 0x10, 0, 5, 0x70, 0, 255, 14, 8, 9, 14, 5, 255, 12]),
+        ("parts-closed", vec![1, 0x60, 0, 90, 0, 0, 5, 0x06, 200, 10, 12]),
     ]
 }
 
@@ -195,5 +267,32 @@ fn metadata() -> Seeds {
         ("build-reserved", [&[1, 0x8a, 1][..], b"ringcall.xv"].concat()),
         ("build-many", [&[1], &many[..]].concat()),
         ("build-long", [&[1, 1, 0xff], &[5; 127][..], &[2, 0xff], &[6; 127]].concat()),
+    ]
+}
+
+fn packed() -> Seeds {
+    // As choices: metadata, level, a frame before it, the bit that flips, runs.
+    let made =
+        [&[1, 2, 20, 1, 9, 3, 200][..], b"abc", &[9, 30], b"a phrase ", &[1, 90, 0]].concat();
+    let with = |options: u8| [&[options][..], &made].concat();
+    // Its length, then how it is compressed, then what a compressor makes of forty zeros.
+    let head = [&[40, 0, 0, 0][..], &[0; 4]].concat();
+    let lz4 = [&head[..], &lz4_flex::block::compress(&[0; 40])].concat();
+    let zstd = zstd::bulk::compress(&[0; 40], 3).expect("zeros can be compressed");
+    let zstd = [&head[..], &zstd].concat();
+    let read = |options: u8, bytes: &[u8]| [&[options, 0, 7][..], bytes].concat();
+    vec![
+        ("lz4", with(0x11)),
+        ("lz4-summed", with(0x35)),
+        ("zstd", with(0x19)),
+        ("zstd-summed", with(0x3f)),
+        ("summed", with(0x23)),
+        ("read-lz4", read(0x02, &lz4)),
+        ("read-lz4-summed", read(0x32, &lz4)),
+        ("read-zstd", read(0x0e, &zstd)),
+        ("read-zstd-twice", read(0x0e, &[&zstd[..], &zstd[8..]].concat())),
+        ("read-too-long", read(0x02, &[0xff; 20])),
+        ("read-sum", read(0x70, &[5; 20])),
+        ("read-wrong-sum", read(0x10, &lz4)),
     ]
 }

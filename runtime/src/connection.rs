@@ -41,7 +41,7 @@ pub(crate) struct Connection {
     pub(crate) stage: Stage,
     /// Cuts what is to be sent where some of it is long.
     interleaver: RefCell<Interleaver>,
-    /// Bytes in it that wait, but for those of its first long frame.
+    /// Bytes in it that wait, but for those of the long frame that came first.
     waiting_bytes: Cell<usize>,
     /// Whether the connection is in its shard's list of those with bytes to send.
     pub(crate) is_dirty: Cell<bool>,

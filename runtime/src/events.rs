@@ -95,6 +95,7 @@ impl Connection {
     ///
     /// Where it is refused and cannot be a call: none that is may hold memory that there is not.
     pub(crate) fn admits(self: &Rc<Self>, header: &Header) -> Result<bool, SessionError> {
+        self.session.borrow().check_header(header)?;
         let is_call = matches!(header.kind, Kind::Request | Kind::OneWay);
         let has_room =
             !self.shard.has_no_room_for_calls() && self.shard.has_memory_for(header.frame_len());

@@ -15,10 +15,6 @@ use crate::{
     ring::{Chunk, OwnedBuffer},
 };
 
-/// Bytes that a buffer for a cut frame has beyond the frame's: a header that is received with a
-/// part of it.
-pub(crate) const READ_AHEAD_LEN: usize = HEADER_LEN;
-
 /// What is received of a stream in which a long frame is expected: its header, and that of its
 /// first part.
 pub(crate) const LONG_START_LEN: usize = 2 * HEADER_LEN;
@@ -28,12 +24,14 @@ pub(crate) struct PartPlace {
     lent: Lent<Progress>,
     /// Bytes of it that have come.
     received: usize,
+    /// Whether the header behind it comes with it: there is one in any case, and room for it.
+    with_head: bool,
 }
 
 impl PartPlace {
-    /// Bytes to be received: the part, and the header behind it where there is one in any case.
+    /// Bytes to be received: the part, and perhaps the header behind it.
     fn len(&self) -> usize {
-        let head = if self.lent.more { HEADER_LEN } else { 0 };
+        let head = if self.with_head { HEADER_LEN } else { 0 };
         self.part_len() + head
     }
 
@@ -54,7 +52,9 @@ impl Connection {
             progress
         });
         if let Some(buffer) = kept {
-            self.receive_rest_of_part(PartPlace { lent, received: 0 }, buffer);
+            let end = lent.buffer.filled + lent.len + lent.padding;
+            let with_head = lent.more && end + HEADER_LEN <= buffer.len();
+            self.receive_rest_of_part(PartPlace { lent, received: 0, with_head }, buffer);
         }
     }
 
@@ -80,9 +80,10 @@ impl Connection {
             self.set_timer();
             return self.receive_rest_of_part(place, buffer);
         }
-        let (len, more) = (place.part_len(), place.lent.more);
+        let (len, with_head) = (place.part_len(), place.with_head);
         let end = place.lent.buffer.filled + len;
-        let head: Option<[u8; HEADER_LEN]> = buffer[end..].first_chunk().copied().filter(|_| more);
+        let head: Option<[u8; HEADER_LEN]> =
+            buffer[end..].first_chunk().copied().filter(|_| with_head);
         let body_len = place.lent.len;
         let lent = place.lent.map(|mut progress| {
             progress.filled += body_len;
@@ -91,7 +92,7 @@ impl Connection {
         let step = self.receive.borrow_mut().decoder.take_part_back(lent, len);
         match step {
             Step::Assembled(frame) => self.long_frame(frame),
-            _ => self.session.borrow_mut().handle_pause(),
+            _ => self.session.borrow_mut().handle_skipped(),
         }
         if let Some(head) = head {
             self.read_head(&head);

@@ -16,7 +16,7 @@ use ringcall_codec::{
 use crate::{
     config::{LINGER_BYTES_MAX, POOL_PRESSURE_DIVISOR},
     connection::{Connection, State},
-    long_frames::{LONG_START_LEN, PartPlace, READ_AHEAD_LEN},
+    long_frames::{LONG_START_LEN, PartPlace},
     ring::{Chunk, Filled, Lease, OpId, OwnedBuffer},
 };
 
@@ -112,7 +112,7 @@ impl Receive {
         let frame_len = header.frame_len() as usize;
         self.large_len = if frame_len <= pool_buffer_len {
             0
-        } else if frame_len <= PART_LEN {
+        } else if header.payload_len() <= PART_LEN as u64 {
             frame_len
         } else {
             LONG_START_LEN
@@ -253,7 +253,7 @@ impl Connection {
                     self.frame(&header, lease);
                 }
                 Ok(Step::Assembled(partial)) => self.assembled(partial),
-                Ok(Step::Skipped | Step::Part) => self.session.borrow_mut().handle_pause(),
+                Ok(Step::Skipped | Step::Part) => self.session.borrow_mut().handle_skipped(),
                 Ok(Step::More) => break,
                 Err(error) => return self.fail(error),
             }
@@ -265,17 +265,23 @@ impl Connection {
 
     /// Tells the session where the bytes so far end inside of a frame.
     #[inline]
-    pub(crate) fn note_cut(&self) {
+    pub(crate) fn note_cut(self: &Rc<Self>) {
         let receive = self.receive.borrow();
         let mut session = self.session.borrow_mut();
         if receive.decoder.is_between_frames() {
             // A frame that was skipped is not told of otherwise.
-            session.handle_pause();
+            session.handle_skipped();
         } else {
             session.handle_cut(receive.decoder.cut_len());
         }
         let (missing, announced) = receive.decoder.long_frames();
+        let had_long = session.has_long_frames();
         session.handle_long_frames(missing, announced);
+        if had_long && missing == 0 {
+            // A drain may have waited for it.
+            drop(session);
+            self.shard.mark_dirty(self);
+        }
     }
 
     /// Tells the session of a large frame that began to arrive and is received where it stays.
@@ -312,7 +318,7 @@ impl Connection {
                 return Ok(None);
             }
             let frame_len = header.frame_len();
-            match self.shard.owned.try_take(frame_len as usize + READ_AHEAD_LEN) {
+            match self.shard.owned.try_take(frame_len as usize) {
                 Ok(buffer) => {
                     let begun_us = self.shard.now_us();
                     let progress = Progress { filled: 0, copied: 0, begun_us };
@@ -415,9 +421,9 @@ impl Connection {
         if let Some(frame_len) = large.filter(|frame_len| *frame_len > pool_buffer_len)
             && let Some(Partial { buffer, .. }) = receive.decoder.take_partial()
         {
-            self.shard.counters.frames_copied_large.add(1);
             let Assembly { buffer, progress } = buffer;
             self.shard.counters.bytes_copied.add(progress.copied as u64);
+            self.shard.counters.frames_copied_large.add(1);
             receive.has_copied_prefix = true;
             drop(receive);
             return self.receive_rest(buffer, frame_len, progress.filled);

@@ -423,7 +423,7 @@ fn poll_send<T: Message>(
     }
     let shard = &connection.shard;
     let mut session = connection.session.borrow_mut();
-    if session.output().len() > shard.config.send_buffer_max {
+    if connection.is_too_much(session.output().len()) {
         connection.inboxes.wait_for_room(stream, waker);
         return Poll::Pending;
     }

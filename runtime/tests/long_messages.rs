@@ -252,20 +252,6 @@ fn parts_that_do_not_come_end_the_connection_whatever_comes_between() {
 }
 
 #[test]
-fn what_is_announced_in_parts_has_the_time_that_its_length_allows() {
-    watched(|| {
-        // A byte a second: years for a long message.
-        let host = Host::with(ShardConfig::new().frame_timeout(SOON, 1));
-        let mut peer = Peer::open(host.address());
-        let (frame, payload) = long_request(0, EchoClient::DIGEST, 200_000);
-        peer.send_bytes(&header(&frame, &payload));
-        thread::sleep(3 * SOON);
-        parts(1, &payload, 64 * KIB).iter().for_each(|part| peer.send_bytes(part));
-        assert_eq!(peer.frame().code, 0);
-    });
-}
-
-#[test]
 fn parts_that_cannot_be_end_the_connection() {
     watched(|| {
         let host = Host::start();
@@ -280,7 +266,7 @@ fn parts_that_cannot_be_end_the_connection() {
         refused(&[&begun, &part(1, &vec![0; 200_000])], "the part is longer than the rest");
         refused(&[&begun, &part(1, &[0; 17])], "its length is no multiple of 16");
         refused(&[&header(&frame, &[])], "the frame has no payload");
-        let many: Vec<_> = (0..17)
+        let many: Vec<_> = (0..5)
             .map(|slot| header(&long_request(slot, EchoClient::DIGEST, 0).0, &[0; 100]))
             .collect();
         refused(&[&many.concat()], "too many frames come in parts");

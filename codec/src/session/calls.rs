@@ -229,6 +229,13 @@ impl OpenCalls {
         entry.is_some_and(|entry| matches!(entry.state, OpenState::Abandoned | OpenState::Expired))
     }
 
+    /// Whether the response of a call is still to come.
+    pub(super) fn is_in_flight(&self, call: CallId) -> bool {
+        self.table
+            .get(call)
+            .is_some_and(|entry| !matches!(entry.state, OpenState::Free | OpenState::Answered))
+    }
+
     /// Lowers the limit to what the peer accepts.
     pub(super) fn limit_to(&mut self, limit: u32) {
         self.limit = self.limit.min(limit);

@@ -3,7 +3,10 @@
 //! Times are the transport's, in microseconds from any start.
 
 use super::{config::Patience, extras::NEVER};
-use crate::limits::{CANCELS_PER_SECOND_MAX, PINGS_PER_SECOND_MAX};
+use crate::limits::{CANCELS_PER_SECOND_MAX, PART_LEN, PARTS_AT_ONCE_MAX, PINGS_PER_SECOND_MAX};
+
+/// Bytes of frames in parts that may be on their way and not seen: the longest part.
+const LONG_SLACK_LEN: u64 = (PART_LEN * PARTS_AT_ONCE_MAX + PART_LEN / 2) as u64;
 
 /// The clock of a session, and what it measures.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub(super) struct Life {
     /// When the frames that come in parts are to have come, and what was told of them.
     long_due_us: u64,
     long_missing: u64,
-    long_announced: u64,
+    long_came: u64,
     /// When the call that is being handled came; [`NEVER`] is now.
     call_begun_us: u64,
     /// The PING that is not answered: its number and when it was sent.
@@ -80,7 +83,7 @@ impl Life {
             frame_since_us: NEVER,
             long_due_us: NEVER,
             long_missing: 0,
-            long_announced: 0,
+            long_came: 0,
             call_begun_us: NEVER,
             ping: None,
             progress_us: 0,
@@ -141,9 +144,13 @@ impl Life {
     }
 
     /// So many bytes are still to come of frames in parts, and so many were announced ever.
+    ///
+    /// What has come of them gives time for what is still to come, and no more of it than a sender
+    /// needs that goes on: so neither bytes that trickle nor bytes that came fast allow a stall.
     pub(super) fn long_frames(&mut self, missing: u64, announced: u64) {
-        let new = announced - self.long_announced;
-        (self.long_missing, self.long_announced) = (missing, announced);
+        let came = announced - missing;
+        let new = came - self.long_came;
+        (self.long_missing, self.long_came) = (missing, came);
         if missing == 0 {
             self.long_due_us = NEVER;
             return;
@@ -153,12 +160,17 @@ impl Life {
         if self.patience.frame_us == 0 {
             return;
         }
-        if self.long_due_us == NEVER {
-            self.long_due_us = self.now_us.saturating_add(self.patience.frame_us);
-        }
-        // Other frames have every other turn.
-        let bytes_us = self.bytes_us(Some(2 * new));
-        self.long_due_us = self.long_due_us.saturating_add(bytes_us);
+        // Other frames have every other turn, and a part may be seen only when it has ended.
+        let slack_us =
+            self.bytes_us(Some(2 * LONG_SLACK_LEN)).saturating_add(self.patience.frame_us);
+        let latest_us = self.now_us.saturating_add(slack_us);
+        let more_us = self.bytes_us(Some(new.saturating_mul(2)));
+        self.long_due_us = self.long_due_us.saturating_add(more_us).min(latest_us);
+    }
+
+    /// What the peer sends is not read for now: the time begins anew when it is.
+    pub(super) fn pause_long_frames(&mut self) {
+        self.long_due_us = NEVER;
     }
 
     /// Whether frames in parts have begun and not ended.

@@ -236,11 +236,17 @@ impl Session {
     }
 
     /// Tells of the frames that come in parts: the bytes that are still to come of those that have
-    /// begun, and the bytes that were announced in the life of the connection. What is announced is
-    /// to come in time.
+    /// begun, and the bytes that were announced in the life of the connection. What has begun is to
+    /// go on.
     #[inline]
     pub fn handle_long_frames(&mut self, missing: u64, announced: u64) {
         self.life.long_frames(missing, announced);
+    }
+
+    /// Whether frames that come in parts have begun and not ended.
+    #[inline]
+    pub fn has_long_frames(&self) -> bool {
+        self.life.has_long_frames()
     }
 
     /// [`handle_frame`](Self::handle_frame) of a frame whose header came earlier, at this time:
@@ -264,6 +270,13 @@ impl Session {
     /// Notes that what the peer sends is not read for now, so that the peer is not blamed for
     /// the frame that is cut.
     pub fn handle_pause(&mut self) {
+        self.life.frame_ended();
+        self.life.pause_long_frames();
+    }
+
+    /// Notes that a frame was skipped, or a part of one has ended.
+    #[inline]
+    pub fn handle_skipped(&mut self) {
         self.life.frame_ended();
     }
 

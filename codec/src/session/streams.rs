@@ -240,16 +240,42 @@ impl Session {
     /// An item of a call that has ended at this end, and at the other had not when it was sent.
     #[cold]
     fn late_item(&mut self, stream: StreamId, cost: u32) -> Result<Event, SessionError> {
-        let may_be_late = if stream.is_made_here {
-            self.made.is_abandoned(stream.call)
-        } else {
-            self.running.was_last(stream.call)
-        };
-        if !may_be_late {
+        if !self.may_be_late(stream) {
             return Err(SessionError::NoSuchStream(stream.call));
         }
         self.grant(cost);
         Ok(Event::Nothing)
+    }
+
+    fn may_be_late(&self, stream: StreamId) -> bool {
+        if stream.is_made_here {
+            self.made.is_abandoned(stream.call)
+        } else {
+            self.running.was_last(stream.call)
+        }
+    }
+
+    /// Checks by its header alone that a frame can be what its kind says, so that nothing is kept
+    /// of one that cannot: the outcome of a call in flight, or an item of a stream.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot. The connection ends.
+    pub fn check_header(&self, header: &Header) -> Result<(), SessionError> {
+        let call = header.call;
+        if !self.is_open() {
+            return Ok(());
+        }
+        match header.kind {
+            Kind::Response if !self.made.is_in_flight(call) => Err(SessionError::NoSuchCall(call)),
+            Kind::Item => {
+                let is_made_here = header.flags.contains(Flags::CALLEE);
+                let stream = StreamId { call, is_made_here };
+                let is_known = self.is_stream(stream) || self.may_be_late(stream);
+                if is_known { Ok(()) } else { Err(SessionError::NoSuchStream(call)) }
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn credited(&mut self, header: &Header) -> Result<Event, SessionError> {

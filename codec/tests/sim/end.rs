@@ -143,10 +143,10 @@ impl End {
                     core.payload = payload;
                 }
                 Ok(Step::Assembled(frame)) => self.on_frame(core, &frame.header, frame.body()),
-                Ok(Step::Skipped) => self.session.handle_pause(),
+                Ok(Step::Skipped) => self.session.handle_skipped(),
                 Ok(Step::Part) => {
                     core.note(self.place, "part", &[]);
-                    self.session.handle_pause();
+                    self.session.handle_skipped();
                 }
                 Ok(Step::More) => break,
             }
@@ -155,7 +155,7 @@ impl End {
             assert_eq!(at, input.len(), "all of the input is consumed");
             if self.decoder.is_between_frames() {
                 // Also where a frame that was skipped ends here.
-                self.session.handle_pause();
+                self.session.handle_skipped();
             } else {
                 self.session.handle_cut(self.decoder.cut_len());
             }

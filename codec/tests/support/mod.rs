@@ -284,7 +284,7 @@ fn feed(
     session.handle_bytes(now_us);
     decode_parts(decoder, bytes, |frame| {
         let Some((header, payload)) = frame else {
-            session.handle_pause();
+            session.handle_skipped();
             return Ok(());
         };
         let event = session.handle_frame(header, &payload)?;

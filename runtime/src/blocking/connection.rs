@@ -369,7 +369,7 @@ impl Connection {
                             let (header, range) = (partial.header, partial.body_range());
                             self.frame(hands, &header, Payload::Apart(partial.buffer, range))?;
                         }
-                        Step::Skipped | Step::Part => self.session.handle_pause(),
+                        Step::Skipped | Step::Part => self.session.handle_skipped(),
                         Step::More => break,
                     }
                 }

@@ -148,7 +148,8 @@ impl Receiver {
         at: &mut usize,
     ) -> Result<Step<AlignedVec<FRAME_ALIGN>>, SessionError> {
         self.decoder.next(chunk, at, |header| {
-            // What is longer is moved out of here before it is longer than this.
+            // What is longer is moved out of here before it is longer than this, but for what comes in
+            // parts, which is put together here.
             let capacity = header.frame_len().min(CHUNK_LEN as u64);
             Ok(Some(AlignedVec::with_capacity(capacity as usize)))
         })
