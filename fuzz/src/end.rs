@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringcall_codec::{
-    CallId, CallOptions, Code, Decoder, Event, FrameBuffer, Header, Interleaver, ItemError, Key,
-    Kind, Metadata, Partial, Piece, Scratch, Session, SessionError, Status, Step, StreamId, access,
-    deserialize,
+    CallId, CallOptions, Code, Decoder, Event, Flags, FrameBuffer, Header, Interleaver, ItemError,
+    Key, Kind, Metadata, Partial, Piece, Scratch, Session, SessionError, Status, Step, StreamId,
+    access, deserialize,
     limits::{FRAME_LEN_MAX_FLOOR, ITEM_COST_MIN},
 };
 
@@ -465,10 +465,10 @@ impl End {
 }
 
 /// The first of the frames on their way that is of this kind and call: frames of one call keep
-/// their order.
+/// their order. Calls of the two sides may have the same id.
 fn take_expected(expected: &mut VecDeque<Frame>, header: &Header) -> Frame {
-    let is_same = |(sent, _): &Frame| (sent.kind, sent.call) == (header.kind, header.call);
-    let index = expected.iter().position(is_same);
+    let key = |header: &Header| (header.kind, header.call, header.flags.contains(Flags::CALLEE));
+    let index = expected.iter().position(|(sent, _)| key(sent) == key(header));
     index.and_then(|index| expected.remove(index)).expect("only what was sent arrives")
 }
 
