@@ -183,12 +183,13 @@ impl Interleaver {
         output.len() <= self.part_len + HEADER_LEN && self.is_empty()
     }
 
-    /// Bytes that wait, but for those of the long frame that came first.
+    /// Bytes that wait, but for those of the long frame that came first. What follows that counts.
     pub fn waiting_bytes(&self) -> usize {
-        let long = self.long.iter().skip(1).map(|frame| frame.left.len() + frame.after.len());
+        let after = self.long.iter().map(|frame| frame.after.len()).sum::<usize>();
+        let long = self.long.iter().skip(1).map(|frame| frame.left.len());
         let behind = self.behind.iter().map(|(_, frame)| frame.len());
         let rest = self.short_rest.iter().map(|(bytes, at)| bytes.len() - at);
-        self.short.len() + long.chain(behind).chain(rest).sum::<usize>()
+        self.short.len() + after + long.chain(behind).chain(rest).sum::<usize>()
     }
 
     /// Takes output of a session: whole frames, in order.

@@ -8,13 +8,14 @@ mod support;
 use std::collections::{BTreeMap, VecDeque};
 
 use ringcall_codec::{
-    CallId, Code, Decoder, Event, Flags, FrameBuffer, Header, Interleaver, Kind, Partial, Patience,
-    Piece, SessionError, Status, Step,
+    CallId, Decoder, Flags, FrameBuffer, Header, Interleaver, Kind, Partial, Piece, SessionError,
+    Step,
     limits::{FRAME_LEN_MAX_DEFAULT, HEADER_LEN, LONG_FRAMES_MAX, PART_LEN, PARTS_AT_ONCE_MAX},
 };
 use support::{
-    Blob, Body, PATIENT, Pair, Random, aligned, decode, frame, frame_with, header, hello, of_call,
-    request, response, waiting,
+    Body, Random, decode, frame, frame_with, header, hello, of_call,
+    parts::{body, in_parts, item, of_callee, part},
+    request, response,
 };
 
 /// A decoder that has seen a HELLO, and the frames that it gave.
@@ -73,15 +74,6 @@ impl Receiver {
     }
 }
 
-/// Bytes that tell where they are.
-fn body(len: usize, salt: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + at / 256 + salt) as u8).collect()
-}
-
-fn item(call: CallId, sequence: u32) -> Header {
-    Header { aux: sequence, ..of_call(Kind::Item, call) }
-}
-
 /// Sends one piece, which is bounded.
 fn send(from: &mut Interleaver, part_len: usize) -> Option<Vec<u8>> {
     let Piece { bytes, range, .. } = from.next_piece()?;
@@ -93,15 +85,6 @@ fn send(from: &mut Interleaver, part_len: usize) -> Option<Vec<u8>> {
         assert!(sent.len() <= HEADER_LEN + part_len * PARTS_AT_ONCE_MAX + part_len / 2 + 15);
     }
     Some(sent)
-}
-
-fn in_parts(header: Header, len: usize) -> Header {
-    let flags = header.flags.with(Flags::IN_PARTS);
-    Header { flags, body_len: len as u32, ..header }
-}
-
-fn part(number: u64, bytes: &[u8]) -> Vec<u8> {
-    frame(of_call(Kind::Part, CallId(number)), bytes)
 }
 
 #[test]
@@ -218,7 +201,7 @@ fn short_frames_have_their_turn_and_no_more() {
 fn frames_of_one_call_keep_their_order() {
     let (mut sender, mut receiver) = (Interleaver::new(64), Receiver::new());
     let (call, other) = (CallId::new(0, 1), CallId::new(1, 1));
-    let item = |call, sequence| Header { flags: Flags::CALLEE, ..item(call, sequence) };
+    let item = |call, sequence| of_callee(item(call, sequence));
     let frames = [
         frame(item(call, 0), &body(10, 0)),
         frame(item(call, 1), &body(300, 1)),
@@ -343,6 +326,10 @@ fn what_waits_is_counted_but_for_the_first_long_frame() {
     assert_eq!(sender.waiting_bytes(), HEADER_LEN);
     sender.push(frame(response(CallId::new(2, 1)), &body(640, 0)));
     assert_eq!(sender.waiting_bytes(), HEADER_LEN + 640);
+    // What follows the first of its call, and what follows all.
+    sender.push(frame(of_callee(item(CallId::new(0, 1), 0)), &body(16, 0)));
+    sender.push(frame(header(Kind::Pong), b""));
+    assert_eq!(sender.waiting_bytes(), 3 * HEADER_LEN + 16 + 640);
     while let Some(Piece { bytes, .. }) = sender.next_piece() {
         sender.sent(bytes);
     }
@@ -473,144 +460,4 @@ fn frames_at_random_come_once_and_in_order() {
         }
         assert!(expected.values().all(VecDeque::is_empty), "seed {seed}");
     }
-}
-
-#[test]
-fn long_calls_and_replies_pass_between_two_sessions() {
-    let mut pair = Pair::open().in_parts_of(64);
-    let (long, short) = (Blob::new(1, 5000), Blob::new(2, 8));
-    let calls = [pair.call(&long), pair.call(&short)];
-    pair.drive();
-    // The short one came first.
-    for (expected, blob) in [(calls[1], &short), (calls[0], &long)] {
-        let (call, payload) = pair.next_call();
-        assert_eq!(call, expected);
-        assert!(payload.as_ref() == aligned(&support::archive(blob)).as_ref());
-        pair.reply(call, blob);
-    }
-    pair.drive();
-    for (expected, blob) in [(calls[1], &short), (calls[0], &long)] {
-        let (call, payload) = pair.next_reply();
-        assert_eq!(call, expected);
-        assert!(payload.as_ref() == support::archive(blob).as_ref());
-        pair.client.release(call);
-    }
-    assert_eq!(pair.client.calls_made(), 0);
-}
-
-/// Parts of a long request that come one by one, each piece of bytes ending inside of the next.
-#[test]
-fn a_part_has_its_own_time() {
-    let patience = Patience { frame_us: 1_000, bytes_per_s_min: 1_000_000, ..PATIENT };
-    let config = waiting(patience);
-    let mut pair = Pair::open_configured(&config, &config, 1);
-    let payload = support::archive(&Blob::new(1, 64_000));
-    let call = CallId::new(0, 1);
-    let mut stream = in_parts(request(call), payload.len()).encode().to_vec();
-    for bytes in payload.chunks(1_600) {
-        stream.extend(part(1, bytes));
-    }
-    // Some 128 ms are allowed for all of it, and less than 3 ms for each part.
-    for piece in stream.chunks(1_632) {
-        pair.now_us += 2_000;
-        pair.feed_server(piece).unwrap();
-        pair.wait_until(pair.now_us).unwrap();
-    }
-    assert_eq!(pair.next_call().0, call);
-}
-
-/// Time that a frame in parts may stand still: a millisecond, and twice the longest part at a byte
-/// a microsecond.
-const STALL_US: u64 = 1_000 + 2 * (PART_LEN * PARTS_AT_ONCE_MAX + PART_LEN / 2) as u64;
-
-fn pair_with_patience() -> Pair {
-    let patience = Patience { frame_us: 1_000, bytes_per_s_min: 1_000_000, ..PATIENT };
-    Pair::open_configured(&waiting(patience), &waiting(patience), 0)
-}
-
-#[test]
-fn what_has_begun_in_parts_is_to_go_on_whatever_comes_between() {
-    let mut pair = pair_with_patience();
-    pair.feed_server(&in_parts(request(CallId::new(0, 1)), 5_000).encode()).unwrap();
-    // Whole frames, and another that is announced, are no progress of it.
-    for at in 1..10 {
-        pair.wait_until(at * STALL_US / 10).unwrap();
-        pair.feed_server(&frame(header(Kind::Pong), b"")).unwrap();
-    }
-    pair.feed_server(&in_parts(request(CallId::new(1, 1)), 1_000).encode()).unwrap();
-    // A few bytes are little.
-    pair.feed_server(&part(1, &[0; 16])).unwrap();
-    pair.wait_until(STALL_US + 31).unwrap();
-    assert_eq!(pair.wait_until(STALL_US + 32), Err(SessionError::FrameStalled));
-}
-
-#[test]
-fn what_came_fast_in_parts_allows_no_longer_stall() {
-    let mut pair = pair_with_patience();
-    pair.feed_server(&in_parts(request(CallId::new(0, 1)), 10_000_000).encode()).unwrap();
-    for _ in 0..50 {
-        pair.feed_server(&part(1, &vec![0; 160_000])).unwrap();
-    }
-    pair.wait_until(STALL_US - 1).unwrap();
-    assert_eq!(pair.wait_until(STALL_US), Err(SessionError::FrameStalled));
-}
-
-#[test]
-fn who_does_not_read_does_not_blame_the_peer_for_parts_that_it_did_not_read() {
-    let mut pair = pair_with_patience();
-    pair.feed_server(&in_parts(request(CallId::new(0, 1)), 5_000).encode()).unwrap();
-    pair.server.handle_pause();
-    pair.wait_until(10 * STALL_US).unwrap();
-    pair.feed_server(&part(1, &[0; 16])).unwrap();
-    pair.wait_until(11 * STALL_US - 1).unwrap();
-    assert_eq!(pair.wait_until(11 * STALL_US), Err(SessionError::FrameStalled));
-}
-
-#[test]
-fn a_response_or_item_of_nothing_is_refused_by_its_header() {
-    let mut pair = Pair::open();
-    let call = pair.call(&Blob::new(1, 8));
-    let refuses = |header: Header| pair.client.check_header(&header).err();
-    assert_eq!(refuses(response(call)), None);
-    let other = CallId::new(1, 1);
-    assert_eq!(refuses(response(other)), Some(SessionError::NoSuchCall(other)));
-    let stale = CallId::new(0, 2);
-    assert_eq!(refuses(response(stale)), Some(SessionError::NoSuchCall(stale)));
-    let no_stream = Header { flags: Flags::CALLEE, ..item(call, 0) };
-    assert_eq!(refuses(no_stream), Some(SessionError::NoSuchStream(call)));
-}
-
-#[test]
-fn a_drain_waits_for_a_call_that_is_coming_in_parts() {
-    let mut pair = Pair::open();
-    let payload = support::archive(&Blob::new(1, 100));
-    let call = CallId::new(0, 1);
-    pair.feed_server(&in_parts(request(call), payload.len()).encode()).unwrap();
-    pair.server.drain(&Status::new(Code::Unavailable, "drained"));
-    pair.drive();
-    assert!(!pair.server.is_drained(), "the call is to be refused first");
-    pair.feed_server(&part(1, &payload)).unwrap();
-    let refused = [Event::Refused(Code::Unavailable)];
-    assert_eq!(pair.take_server_events()[1..], refused);
-    assert!(pair.server.is_drained());
-}
-
-/// A short item that waits behind a long one of its stream, and is overtaken by a long one of
-/// another that takes all credit of the connection.
-#[test]
-fn items_that_overtake_each_other_are_within_their_credit() {
-    let window = 8_192;
-    let mut pair = support::streams::pair(1 << 20, window);
-    let (first, _) = support::streams::stream(&mut pair);
-    let (second, _) = support::streams::stream(&mut pair);
-    let item = |stream: CallId, sequence, len| frame(item(stream, sequence), &body(len, 0));
-    // Sent in this order, with credit: 4 KiB, a short one, and one that is longer than the rest.
-    let long = item(second.call, 0, 40_000);
-    let (before, behind) = (item(first.call, 0, 4_096), item(first.call, 1, 10));
-    for frame in [before, long, behind] {
-        pair.feed_server(&frame).unwrap();
-    }
-    // Nobody has sent with credit what comes now.
-    let refused = pair.feed_server(&item(second.call, 1, 40_000));
-    assert_eq!(refused, Err(SessionError::CreditOverdrawn(second.call)));
 }

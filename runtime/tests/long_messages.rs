@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use ringcall::{Code, ShardConfig};
 use support::{
@@ -179,9 +179,12 @@ fn a_call_in_parts_has_its_time_from_its_header_on() {
         let (frame, payload) = long_request(0, EchoClient::DIGEST, 100_000);
         let frame = Frame { time_us: 20_000, ..frame };
         peer.send_bytes(&header(&frame, &payload));
-        // The server has it when it answers what stands behind it.
-        host.serves(&mut peer, call(1, 1));
-        thread::sleep(Duration::from_millis(40));
+        // As much time, and behind it: when that is over, so is the other's.
+        let body = archive(&Blob::new(1, 0));
+        let hold = request(call(1, 1), EchoClient::HOLD, &body);
+        peer.send(&Frame { time_us: 20_000, ..hold });
+        let over = peer.frame();
+        assert_eq!((over.call, over.code), (call(1, 1), Code::DeadlineExceeded as u32));
         peer.send_bytes(&part(1, &payload));
         let text = "too late when it came";
         peer.frame().assert_refusal(call(0, 1), Code::DeadlineExceeded, text);

@@ -54,7 +54,8 @@ fn idleness_begins_when_the_answer_is_given() {
 
 /// Seed 1663 and thirteen others. Where the bytes that came always ended inside of a part, no part
 /// was seen to end, and the time of the first counted for all of them: "a frame began and did not
-/// end in time", though every part had come quickly. (`a_part_has_its_own_time` in `parts.rs`.)
+/// end in time", though every part had come quickly. (`a_part_has_its_own_time` in
+/// `parts_of_sessions.rs`.)
 ///
 /// Seed 1472. Items of two streams overtook each other in parts, so that a short one came when the
 /// longer had taken all credit of the connection, which it had not when it was sent: "beyond its

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 mod messages;
+pub(crate) mod parts;
 pub(crate) mod streams;
 
 use std::collections::VecDeque;

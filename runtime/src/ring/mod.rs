@@ -12,6 +12,8 @@
 
 mod bell;
 mod block;
+#[cfg(test)]
+mod buffer_tests;
 mod error;
 mod in_flight;
 mod kernel;

@@ -265,6 +265,23 @@ fn a_buffer_of_ones_own_is_sent_from_and_not_given_out_before_that() {
 }
 
 #[test]
+fn of_some_bytes_no_others_are_sent_and_those_that_more_follow_are_not_kept() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let (mut peer, socket) = pair();
+    let bytes = b"one, two, three".to_vec();
+    for (range, more) in [(5..8, true), (0..3, false), (10..99, false)] {
+        ring.send_some(&socket, 1, bytes.clone(), range.clone(), more);
+        let Event::Sent { result, bytes: back, from } = one(&mut ring).event else { panic!() };
+        let len = bytes.len().min(range.end) - range.start;
+        assert_eq!((result.unwrap(), from), (len, range.start));
+        assert_eq!(back, bytes);
+    }
+    let mut received = [0; 11];
+    peer.read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"twoonethree");
+}
+
+#[test]
 fn a_send_from_beyond_the_bytes_sends_none() {
     let mut ring = Ring::new(&small()).unwrap();
     let (_peer, socket) = pair();
@@ -528,52 +545,6 @@ fn settings_out_of_bounds_are_named() {
     assert_eq!(refused(RingConfig { pool_buffer_len: 0, ..small() }), "pool_buffer_len");
     assert_eq!(refused(RingConfig { pool_buffer_len: 24, ..small() }), "pool_buffer_len");
     drop(Ring::new(&RingConfig { cq_entries: 1 << 18, ..small() }).unwrap());
-}
-
-#[test]
-fn buffers_of_ones_own_are_recycled_by_size_up_to_a_limit() {
-    let pool = OwnedPool::new(80 * 1024);
-    let buffer = pool.take(40_000);
-    assert_eq!((buffer.len(), pool.outstanding_bytes()), (65_536, 65_536));
-    assert!(buffer.as_ptr().addr().is_multiple_of(4096));
-    assert!(buffer.iter().all(|byte| *byte == 0));
-    let place = buffer.as_ptr();
-    let shared = buffer.share();
-    let clone = shared.clone();
-    drop(shared);
-    assert_eq!((pool.outstanding_bytes(), pool.retained_bytes()), (65_536, 0));
-    drop(clone);
-    assert_eq!((pool.outstanding_bytes(), pool.retained_bytes()), (0, 65_536));
-    assert_eq!(pool.take(65_536).as_ptr(), place);
-    drop((pool.take(1), pool.take(8192), pool.take(8000)));
-    assert_eq!(pool.retained_bytes(), 65_536 + 4096 + 8192, "what exceeds the limit is freed");
-    let small = pool.take(0);
-    assert_eq!(small.len(), 4096);
-    assert!(small.as_ptr().addr().is_multiple_of(64));
-    let huge = pool.take((64 << 20) + 1);
-    assert!(huge.len() > 64 << 20);
-    drop(huge);
-    assert!(pool.retained_bytes() <= 80 * 1024);
-    assert!(pool.try_take(isize::MAX as usize).is_err());
-    let survivor = pool.take(100);
-    drop(pool);
-    assert_eq!(survivor.len(), 4096, "a buffer may outlive everything but its pool's memory");
-}
-
-#[test]
-fn leases_stay_within_their_chunk() {
-    let pool = OwnedPool::new(0);
-    let mut buffer = pool.take(100);
-    buffer[..10].copy_from_slice(b"0123456789");
-    let chunk = Chunk::of_owned(buffer.share(), 10);
-    assert_eq!(*chunk, *b"0123456789");
-    assert_eq!(*Lease::new(&chunk, 2..5), *b"234");
-    assert_eq!(*Lease::new(&chunk, 8..50), *b"89");
-    assert_eq!(*Lease::new(&chunk, 50..60), *b"");
-    #[expect(clippy::reversed_empty_ranges, reason = "a range that is wrong")]
-    let reversed = Lease::new(&chunk, 5..2);
-    assert_eq!(*reversed, *b"");
-    assert!(!Lease::new(&chunk, 0..1).in_pool());
 }
 
 #[derive(rkyv::Archive, rkyv::Serialize)]
