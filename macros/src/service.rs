@@ -181,11 +181,18 @@ impl Service<'_> {
 
                 #allow_deprecated
                 #[inline]
-                async fn dispatch(&self, call: &::ringcall::Incoming) {
-                    #prelude
-                    match call.method() {
-                        #(#arms)*
-                        _ => call.unknown_method(),
+                fn dispatch<P, C>(service: P, call: C) -> impl ::core::future::Future<Output = ()>
+                where
+                    P: ::core::ops::Deref<Target = Self>,
+                    C: ::core::ops::Deref<Target = ::ringcall::Incoming>,
+                {
+                    // Not an async function, which would keep what it is given twice.
+                    async move {
+                        #prelude
+                        match call.method() {
+                            #(#arms)*
+                            _ => call.unknown_method(),
+                        }
                     }
                 }
             }
@@ -200,7 +207,7 @@ impl Service<'_> {
         let request = lifetimes::elided(&method.request);
         let answer = match &method.kind {
             Kind::OneWay => quote! {
-                #item::#name(&self.0, call.context(), request).await;
+                #item::#name(&service.0, call.context(), request).await;
                 call.done();
             },
             Kind::Answered(answer) => {
@@ -209,7 +216,7 @@ impl Service<'_> {
                 let streams = answer.streams.iter().map(stream);
                 quote! {
                     call.reply::<#reply, #error>(
-                        #item::#name(&self.0, call.context(), request #(, #streams)*).await,
+                        #item::#name(&service.0, call.context(), request #(, #streams)*).await,
                     );
                 }
             }
@@ -276,7 +283,7 @@ mod tests {
                     Ok(request) => request,
                     Err(status) => return call.reject(&status),
                 };
-                call.reply::<R<'_>, E>(Kv::get(&self.0, call.context(), request).await,);
+                call.reply::<R<'_>, E>(Kv::get(&service.0, call.context(), request).await,);
             }
         };
         assert!(expanded.contains(&text(arm)), "{expanded}");
@@ -294,7 +301,7 @@ mod tests {
                     Ok(request) => request,
                     Err(status) => return call.reject(&status),
                 };
-                Kv::note(&self.0, call.context(), request).await;
+                Kv::note(&service.0, call.context(), request).await;
                 call.done();
             }
         };
@@ -320,7 +327,7 @@ mod tests {
                 async fn f(&self, cx: &Context, q: Request<'_, Q>, #parameters) -> Result<R, E>;
             });
             let reply = quote! {
-                call.reply::<R, E>(Kv::f(&self.0, call.context(), request, #given).await,);
+                call.reply::<R, E>(Kv::f(&service.0, call.context(), request, #given).await,);
             };
             assert!(expanded.contains(&text(reply)), "{expanded}");
         }

@@ -93,7 +93,9 @@ enum CallState<'a, Q> {
 /// are free, replies are copied out instead.
 pub struct Response<T: Message> {
     view: View<T>,
-    /// Length of the metadata before the body, in units of 16 bytes.
+    /// Where in its buffer the body begins, and the length of the metadata before it in units of 16
+    /// bytes.
+    body_start: u32,
     meta_len: u16,
 }
 
@@ -470,15 +472,18 @@ impl Connection {
 impl<T: Message> Response<T> {
     #[inline(always)]
     pub(crate) fn new(body: Lease, meta_len: u16) -> Result<Self, Status> {
+        let body_start = body.start() as u32;
         match View::new(body) {
-            Ok(view) => Ok(Self { view, meta_len }),
+            Ok(view) => Ok(Self { view, body_start, meta_len }),
             Err(error) => Err(invalid(&error)),
         }
     }
 
     /// What the server sent beside the reply. Nothing is copied.
     pub fn metadata(&self) -> MetadataRef<'_> {
-        let metadata = self.view.lease().before(usize::from(self.meta_len) * FRAME_ALIGN);
+        let end = self.body_start as usize;
+        let len = usize::from(self.meta_len) * FRAME_ALIGN;
+        let metadata = self.view.buffer(end.saturating_sub(len)..end);
         // It was checked when it came.
         MetadataRef::parse(metadata).unwrap_or(MetadataRef::EMPTY)
     }
@@ -508,7 +513,7 @@ impl<T: Message> Deref for Response<T> {
 
 impl<T: Message> Clone for Response<T> {
     fn clone(&self) -> Self {
-        Self { view: self.view.clone(), meta_len: self.meta_len }
+        Self { view: self.view.clone(), ..*self }
     }
 }
 

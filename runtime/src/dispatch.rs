@@ -6,7 +6,6 @@
 
 use std::{
     future::Future,
-    marker::PhantomData,
     panic::{self, AssertUnwindSafe},
     pin::Pin,
     rc::Rc,
@@ -20,7 +19,7 @@ use crate::{
     connection::Connection,
     ring::Lease,
     seats::Seat,
-    service::{CallTag, Incoming, Service},
+    service::{CallTag, Incoming, Owned, Service},
     shard::Shard,
     slots::{Slot, Slots},
     tasks,
@@ -42,15 +41,19 @@ pub(crate) trait Dispatch {
 struct Dispatcher<S, F, M> {
     service: Rc<S>,
     make: M,
-    slots: Rc<Slots<F>>,
+    home: Rc<Home<F>>,
+}
+
+/// What the futures of one service share: one pointer in each that waits.
+struct Home<F> {
+    slots: Slots<F>,
     shard: Rc<Shard>,
-    future: PhantomData<fn() -> F>,
 }
 
 /// Prepares a service value for dispatch.
 pub(crate) fn dispatcher<S: Service>(service: S, shard: &Rc<Shard>) -> Rc<dyn Dispatch> {
-    // An async block has its captures once, and the future is made in its place for every call.
-    let make = |service: Rc<S>, call: Incoming| async move { service.dispatch(&call).await };
+    // The future owns both, so that no other is put around it to hold them.
+    let make = |service: Rc<S>, call: Incoming| S::dispatch(service, Owned(call));
     with_make(Rc::new(service), make, shard)
 }
 
@@ -61,8 +64,8 @@ where
     F: Future<Output = ()> + 'static,
     M: Fn(Rc<S>, Incoming) -> F + 'static,
 {
-    let slots = Rc::new(Slots::new(SPARE_SLOTS_MAX));
-    Rc::new(Dispatcher { service, make, slots, shard: Rc::clone(shard), future: PhantomData })
+    let home = Home { slots: Slots::new(SPARE_SLOTS_MAX), shard: Rc::clone(shard) };
+    Rc::new(Dispatcher { service, make, home: Rc::new(home) })
 }
 
 impl<S, F, M> Dispatch for Dispatcher<S, F, M>
@@ -73,15 +76,16 @@ where
 {
     #[inline]
     fn dispatch(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease) {
-        let mut slot = self.slots.place(|| {
+        let Home { slots, shard } = &*self.home;
+        let mut slot = slots.place(|| {
             let incoming = Incoming::new(connection, call, tag, body);
             (self.make)(Rc::clone(&self.service), incoming)
         });
         // Nobody needs to be woken yet: a task polls again at once, with a waker of its own.
         let mut cx = Context::from_waker(Waker::noop());
-        if poll_caught(&mut slot, &mut cx, &self.shard).is_ready() {
-            self.shard.counters.calls_inline.add(1);
-            self.slots.recycle(slot);
+        if poll_caught(&mut slot, &mut cx, shard).is_ready() {
+            shard.counters.calls_inline.add(1);
+            slots.recycle(slot);
         } else {
             self.spawn(slot, connection, call, tag);
         }
@@ -102,9 +106,9 @@ where
         let info = S::METHODS.iter().find(|info| info.id == tag.method());
         let is_stoppable = !tag.is_one_way() && !info.is_some_and(|info| info.no_cancel);
         let seat = is_stoppable.then(|| Seat::new(connection, call));
-        self.shard.handler_spawned();
-        let (slots, shard) = (Rc::clone(&self.slots), Rc::clone(&self.shard));
-        tasks::spawn_small(Waiting { slot: Some(slot), seat, slots, shard });
+        self.home.shard.handler_spawned();
+        let home = Rc::clone(&self.home);
+        tasks::spawn_small(Waiting { slot: Some(slot), seat, home });
     }
 }
 
@@ -113,8 +117,7 @@ struct Waiting<F: Future> {
     /// Nothing in it once the handler is done.
     slot: Option<Slot<F>>,
     seat: Option<Seat>,
-    slots: Rc<Slots<F>>,
-    shard: Rc<Shard>,
+    home: Rc<Home<F>>,
 }
 
 impl<F: Future<Output = ()>> Future for Waiting<F> {
@@ -122,30 +125,28 @@ impl<F: Future<Output = ()>> Future for Waiting<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let Some(slot) = &mut this.slot else { return Poll::Ready(()) };
-        let must_stop =
-            this.seat.as_ref().is_some_and(|seat| seat.poll_stop(cx.waker()).is_ready());
-        let done = if must_stop {
-            drop_caught(slot, &this.shard)
+        let Some(mut slot) = this.slot.take() else { return Poll::Ready(()) };
+        let Home { slots, shard } = &*this.home;
+        if this.seat.as_ref().is_some_and(|seat| seat.poll_stop(cx.waker()).is_ready()) {
+            drop_caught(slots, slot, shard);
+        } else if poll_caught(&mut slot, cx, shard).is_pending() {
+            this.slot = Some(slot);
+            return Poll::Pending;
         } else {
-            poll_caught(slot, cx, &this.shard)
-        };
-        if done.is_ready() {
-            this.slot.take().into_iter().for_each(|slot| this.slots.recycle(slot));
-            this.shard.handler_done();
+            slots.recycle(slot);
         }
-        done
+        shard.handler_done();
+        Poll::Ready(())
     }
 }
 
 /// Drops a handler that was told to stop, which ends its call.
-fn drop_caught<F>(slot: &mut Slot<F>, shard: &Shard) -> Poll<()> {
+fn drop_caught<F: Future>(slots: &Slots<F>, slot: Slot<F>, shard: &Shard) {
     shard.counters.handlers_stopped.add(1);
     // The future is gone afterwards, so nothing sees it half-way.
-    if panic::catch_unwind(AssertUnwindSafe(|| slot.clear())).is_err() {
+    if panic::catch_unwind(AssertUnwindSafe(|| slots.recycle(slot))).is_err() {
         shard.counters.handlers_panicked.add(1);
     }
-    Poll::Ready(())
 }
 
 /// Polls a handler; one that panics is done, and its call was answered when it unwound.
@@ -157,7 +158,7 @@ fn poll_caught<F: Future<Output = ()>>(
 ) -> Poll<()> {
     // The future is dropped and not polled again after a panic, so nothing sees it half-way.
     match panic::catch_unwind(AssertUnwindSafe(|| slot.poll(cx))) {
-        Ok(polled) => polled.map(|_| ()),
+        Ok(polled) => polled,
         Err(_) => {
             shard.counters.handlers_panicked.add(1);
             Poll::Ready(())

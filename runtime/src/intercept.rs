@@ -5,6 +5,7 @@
 //! once per call whether it has one.
 
 use std::{
+    ops::Deref,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -94,18 +95,22 @@ impl<I: Intercept, S: Service> Service for Intercepted<I, S> {
     const NAME: &'static str = S::NAME;
     const METHODS: &'static [MethodInfo] = S::METHODS;
 
-    async fn dispatch(&self, call: &Incoming) {
+    async fn dispatch<P, C>(this: P, call: C)
+    where
+        P: Deref<Target = Self>,
+        C: Deref<Target = Incoming>,
+    {
         let Some(method) = S::METHODS.iter().find(|method| method.id == call.method()) else {
             // It answers that there is none.
-            return self.service.dispatch(call).await;
+            return S::dispatch(&this.service, &*call).await;
         };
-        let state = match self.interceptor.before(method, call.context()) {
+        let state = match this.interceptor.before(method, call.context()) {
             Ok(state) => state,
             Err(status) => return call.reject(&status.not_executed()),
         };
-        let (interceptor, context) = (&self.interceptor, call.context());
+        let (interceptor, context) = (&this.interceptor, call.context());
         let _after = After { interceptor, method, context, state: Some(state) };
-        self.service.dispatch(call).await;
+        S::dispatch(&this.service, &*call).await;
     }
 }
 

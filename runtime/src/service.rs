@@ -25,7 +25,13 @@ pub trait Service: 'static {
     const METHODS: &'static [MethodInfo];
 
     /// Reads a call's request, runs its handler, and replies.
-    fn dispatch(&self, call: &Incoming) -> impl Future<Output = ()>;
+    ///
+    /// The future holds the service and the call as it was given them: its own from the runtime,
+    /// borrowed from an interceptor.
+    fn dispatch<S, C>(service: S, call: C) -> impl Future<Output = ()>
+    where
+        S: Deref<Target = Self>,
+        C: Deref<Target = Incoming>;
 }
 
 /// One accepted call, from its request to its one outcome. Dropping it unanswered answers it with
@@ -33,6 +39,9 @@ pub trait Service: 'static {
 pub struct Incoming {
     context: Context,
 }
+
+/// A call of one's own.
+pub(crate) struct Owned(pub(crate) Incoming);
 
 /// Which call it is, in one word: what travels from a header to its handler.
 #[derive(Clone, Copy, Debug)]
@@ -284,6 +293,15 @@ pub(crate) fn prepare_output(output: &mut Vec<u8>, shard: &crate::shard::Shard) 
         *output = shard.take_spare();
     }
     output.len()
+}
+
+impl Deref for Owned {
+    type Target = Incoming;
+
+    #[inline]
+    fn deref(&self) -> &Incoming {
+        &self.0
+    }
 }
 
 impl Drop for Incoming {

@@ -59,14 +59,18 @@ impl<T> Default for Slab<T> {
 
 const GENERATION_MASK: u32 = 0x3fff_ffff;
 
-/// Lengthens a table to this many places, at least. Long tables grow by a quarter and not by as
-/// much again: most of them are as long as the calls in flight on a connection were once.
+/// Lengthens a table to this many places, at least.
 pub(crate) fn grow<T>(table: &mut Vec<T>, len: usize, empty: impl FnMut() -> T) {
-    if len <= table.len() {
-        return;
+    if len > table.len() {
+        reserve(table, len - table.len());
+        table.resize_with(len, empty);
     }
-    if len > table.capacity() && table.capacity() >= 1024 {
-        table.reserve_exact((len - table.len()).max(table.len() / 4));
+}
+
+/// Makes room for so many more. Long tables grow by an eighth and not by as much again: most of
+/// them are as long as the calls in flight on a connection were once.
+pub(crate) fn reserve<T>(table: &mut Vec<T>, more: usize) {
+    if table.len() + more > table.capacity() && table.capacity() >= 1024 {
+        table.reserve_exact(more.max(table.len() / 8));
     }
-    table.resize_with(len, empty);
 }

@@ -20,18 +20,18 @@ use std::{
 
 /// A pool of pinned places for futures of one type.
 pub(crate) struct Slots<F> {
-    spare: RefCell<Vec<Slot<F>>>,
+    spare: RefCell<Vec<Empty<F>>>,
     spare_max: usize,
 }
 
-/// One pinned place, with a future in it or empty.
-pub(crate) struct Slot<F> {
-    /// From a leaked box, which `Drop` takes back. No box while futures are in it, since a future
-    /// may point into itself.
-    place: NonNull<MaybeUninit<F>>,
-    /// Whether a future is in the place.
-    is_full: bool,
-}
+/// A future in its pinned place: one pointer, and dropped with it.
+pub(crate) struct Slot<F>(Empty<F>);
+
+/// A place that nothing is in.
+///
+/// From a leaked box, which `Drop` takes back. No box while futures are in it, since a future may
+/// point into itself.
+struct Empty<F>(NonNull<MaybeUninit<F>>);
 
 impl<F: Future> Slots<F> {
     /// A pool that keeps up to `spare_max` empty places.
@@ -43,74 +43,80 @@ impl<F: Future> Slots<F> {
     #[inline]
     pub(crate) fn place(&self, make: impl FnOnce() -> F) -> Slot<F> {
         let spare = self.spare.borrow_mut().pop();
-        let mut slot = spare.unwrap_or_else(Slot::new);
-        slot.fill(make);
-        slot
+        spare.unwrap_or_else(Empty::new).fill(make)
     }
 
     /// Drops the future in a place, and keeps the place.
     #[inline]
-    pub(crate) fn recycle(&self, mut slot: Slot<F>) {
-        slot.clear();
+    pub(crate) fn recycle(&self, slot: Slot<F>) {
+        let place = slot.clear();
         let mut spare = self.spare.borrow_mut();
         if spare.len() < self.spare_max {
-            spare.push(slot);
+            spare.push(place);
         }
+    }
+}
+
+impl<F> Empty<F> {
+    fn new() -> Self {
+        Self(NonNull::from(Box::leak(Box::<F>::new_uninit())))
+    }
+
+    /// Makes a future in the place.
+    #[inline]
+    fn fill(self, make: impl FnOnce() -> F) -> Slot<F> {
+        // SAFETY: the place is valid for writes and nobody else's: it came from a box, and this is
+        // its only owner. If `make` panics, nothing was written, and the place is freed empty.
+        unsafe { self.0.as_ptr().write(MaybeUninit::new(make())) };
+        Slot(self)
     }
 }
 
 impl<F> Slot<F> {
-    fn new() -> Self {
-        let place = NonNull::from(Box::leak(Box::<F>::new_uninit()));
-        Self { place, is_full: false }
-    }
-
-    /// Makes a future in the place, which is empty.
+    /// Drops the future; the place is left. If the drop panics, the place is freed.
     #[inline]
-    fn fill(&mut self, make: impl FnOnce() -> F) {
-        debug_assert!(!self.is_full, "a place has one future at a time");
-        // SAFETY: `place` is valid for writes and nobody else's: it came from a box, and this slot
-        // is its only owner.
-        unsafe { self.place.as_ptr().write(MaybeUninit::new(make())) };
-        self.is_full = true;
-    }
-
-    /// Drops the future, if there is one.
-    #[inline]
-    pub(crate) fn clear(&mut self) {
-        if std::mem::take(&mut self.is_full) {
-            // SAFETY: the place is this slot's alone, which is borrowed mutably.
-            let place = unsafe { self.place.as_mut() };
-            // SAFETY: a future was written to the place, and not dropped since: `is_full` said so,
-            // and does no longer, also if the drop panics. It is dropped where it was pinned.
-            unsafe { place.assume_init_drop() };
-        }
+    fn clear(self) -> Empty<F> {
+        let mut place = Empty(self.0.0);
+        // What is in the place is dropped here, and by nobody else.
+        std::mem::forget(self);
+        // SAFETY: the place is this function's alone.
+        let future = unsafe { place.0.as_mut() };
+        // SAFETY: a future is in the place of every slot until it is dropped, and the slot was
+        // forgotten. It is dropped where it was pinned.
+        unsafe { future.assume_init_drop() };
+        place
     }
 }
 
 impl<F: Future> Slot<F> {
-    /// Polls the future where it lies. Ready with nothing where there is none.
+    /// Polls the future where it lies.
     #[inline]
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        if !self.is_full {
-            return Poll::Ready(None);
-        }
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         // SAFETY: the place is this slot's alone, which is borrowed mutably.
-        let place = unsafe { self.place.as_mut() };
-        // SAFETY: `is_full` says that a future was written to the place.
+        let place = unsafe { self.0.0.as_mut() };
+        // SAFETY: a future is in the place of every slot until it is dropped.
         let future = unsafe { place.assume_init_mut() };
         // SAFETY: the future does not move until it is dropped: the place is on the heap, its
         // address is the same while the slot moves, and nothing gives the future out.
         let future = unsafe { Pin::new_unchecked(future) };
-        future.poll(cx).map(Some)
+        future.poll(cx)
     }
 }
 
 impl<F> Drop for Slot<F> {
     fn drop(&mut self) {
-        self.clear();
+        // SAFETY: the place is this slot's alone, which is borrowed mutably.
+        let place = unsafe { self.0.0.as_mut() };
+        // SAFETY: a future is in the place of every slot until it is dropped, as it is now: where
+        // it was pinned. The place is freed after that, also if the drop panics.
+        unsafe { place.assume_init_drop() };
+    }
+}
+
+impl<F> Drop for Empty<F> {
+    fn drop(&mut self) {
         // SAFETY: the pointer came from a leaked box of this type, and only this drop takes it
-        // back. The place is empty, so nothing points into it.
-        drop(unsafe { Box::from_raw(self.place.as_ptr()) });
+        // back. Nothing is in the place, so nothing points into it.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }

@@ -114,7 +114,12 @@ impl<T: Message> Sink<'_, T> {
     /// Where the call is over, the item is longer than the caller accepts, or cannot be encoded.
     #[inline]
     pub fn send(&self, item: &T) -> impl Future<Output = Result<(), Status>> {
-        poll_fn(|cx| poll_send(self.connection(), self.stream(), item, cx.waker()))
+        poll_fn(|cx| self.poll_send(item, cx.waker()))
+    }
+
+    #[inline]
+    pub(crate) fn poll_send(&self, item: &T, waker: &Waker) -> Poll<Result<(), Status>> {
+        poll_send(self.connection(), self.stream(), item, waker)
     }
 
     /// Sends an item that is laid out as `T` is, and may borrow for another time: `Row<'_>` of what
@@ -153,8 +158,8 @@ impl<T: Message> Source<T> {
     ///
     /// Where an item is no valid `T`, or none comes any more and the last had not come: the caller
     /// gave up or is gone. Most handlers never see the latter: they are dropped while they wait.
-    pub async fn next(&mut self) -> Result<Option<Item<T>>, Status> {
-        poll_fn(|cx| self.poll_next(cx.waker())).await
+    pub fn next(&mut self) -> impl Future<Output = Result<Option<Item<T>>, Status>> {
+        poll_fn(|cx| self.poll_next(cx.waker()))
     }
 
     fn poll_next(&self, waker: &Waker) -> Poll<Result<Option<Item<T>>, Status>> {
@@ -282,8 +287,8 @@ impl<I, O: Message, R, E: From<Status>> Stream<I, O, R, E> {
     /// # Errors
     ///
     /// Where the call has failed, or an item is no valid `O`.
-    pub async fn next(&mut self) -> Result<Option<Item<O>>, E> {
-        poll_fn(|cx| self.poll_next(cx)).await
+    pub fn next(&mut self) -> impl Future<Output = Result<Option<Item<O>>, E>> {
+        poll_fn(|cx| self.poll_next(cx))
     }
 
     fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Option<Item<O>>, E>> {

@@ -16,7 +16,10 @@ use std::{
     thread,
 };
 
-use crate::executor::{self, TaskHandle};
+use crate::{
+    executor::{self, TaskHandle},
+    slab::grow,
+};
 
 /// Rounds of ending tasks: one that is dropped may spawn others, but not for ever.
 const END_ROUNDS_MAX: usize = 100;
@@ -148,8 +151,9 @@ impl Drop for Entered {
 impl Tasks {
     fn enter(&mut self) -> usize {
         let key = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry::Free);
-            self.entries.len() - 1
+            let key = self.entries.len();
+            grow(&mut self.entries, key + 1, || Entry::Free);
+            key
         });
         self.entries[key] = Entry::Bare;
         key

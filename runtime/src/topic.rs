@@ -9,12 +9,12 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     rc::{Rc, Weak},
-    task::{Poll, Waker},
+    task::{Poll, Waker, ready},
 };
 
 use ringcall_codec::{Code, Message, Status};
 
-use crate::streams::Sink;
+use crate::{slab::reserve, streams::Sink};
 
 /// What becomes of a subscriber that has as many items waiting as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +50,17 @@ struct Hub<T> {
 struct Queue<T> {
     hub: Weak<Hub<T>>,
     lag: Lag,
-    depth: usize,
-    /// The place among those of the topic.
-    index: Cell<usize>,
-    items: RefCell<VecDeque<Rc<T>>>,
-    missed: Cell<u64>,
     end: Cell<End>,
-    waker: RefCell<Option<Waker>>,
+    depth: u32,
+    /// The place among those of the topic.
+    index: Cell<u32>,
+    items: Cell<VecDeque<Rc<T>>>,
+    missed: Cell<u64>,
+    waker: Cell<Option<Waker>>,
 }
+
+// There can be thousands that idle.
+const _: () = assert!(size_of::<Queue<u8>>() == 80);
 
 /// Whether more items come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +90,14 @@ impl<T> Topic<T> {
         let queue = Rc::new(Queue {
             hub: Rc::downgrade(&self.0),
             lag,
-            depth: depth.max(1),
-            index: Cell::new(queues.len()),
-            items: RefCell::default(),
+            depth: u32::try_from(depth).unwrap_or(u32::MAX).max(1),
+            index: Cell::new(queues.len() as u32),
+            items: Cell::default(),
             missed: Cell::new(0),
             end: Cell::new(End::Open),
-            waker: RefCell::default(),
+            waker: Cell::new(None),
         });
+        reserve(&mut queues, 1);
         queues.push(Rc::clone(&queue));
         Subscriber(queue)
     }
@@ -183,17 +187,33 @@ impl<T> Subscriber<T> {
     ///
     /// Where the subscriber was too slow, as [`next`](Self::next) says, or an item cannot be sent,
     /// as [`Sink::send`] says.
-    pub async fn forward(&mut self, sink: &Sink<'_, T>) -> Result<(), Status>
+    pub fn forward(&mut self, sink: &Sink<'_, T>) -> impl Future<Output = Result<(), Status>>
     where
         T: Message,
     {
-        loop {
-            match poll_fn(|cx| self.0.poll_next(cx.waker())).await {
-                Ok(item) => sink.send(&item).await?,
-                Err(End::Lagged) => return Err(self.status(End::Lagged)),
-                Err(End::Ended | End::Open) => return Ok(()),
+        // Written out, as most subscriptions idle here: what is kept meanwhile is three words.
+        let mut unsent = None;
+        poll_fn(move |cx| {
+            loop {
+                let next = match unsent.take() {
+                    Some(item) => Ok(item),
+                    None => ready!(self.0.poll_next(cx.waker())),
+                };
+                let item = match next {
+                    Ok(item) => item,
+                    Err(End::Lagged) => return Poll::Ready(Err(self.status(End::Lagged))),
+                    Err(End::Ended | End::Open) => return Poll::Ready(Ok(())),
+                };
+                match sink.poll_send(&item, cx.waker()) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(status)) => return Poll::Ready(Err(status)),
+                    Poll::Pending => {
+                        unsent = Some(item);
+                        return Poll::Pending;
+                    }
+                }
             }
-        }
+        })
     }
 
     #[cold]
@@ -251,13 +271,13 @@ impl<T> Hub<T> {
     /// Takes a subscriber out, if it is there.
     fn forget(&self, queue: &Rc<Queue<T>>) {
         let mut queues = self.queues.borrow_mut();
-        let at = queue.index.get();
+        let at = queue.index.get() as usize;
         if queues.get(at).is_none_or(|there| !Rc::ptr_eq(there, queue)) {
             return;
         }
         queues.swap_remove(at);
         if let Some(moved) = queues.get(at) {
-            moved.index.set(at);
+            moved.index.set(at as u32);
         }
         drop(queues);
         if queue.is_full() {
@@ -277,21 +297,21 @@ impl<T> Hub<T> {
 impl<T> Queue<T> {
     /// Whether publishers wait for it.
     fn is_full(&self) -> bool {
-        self.lag == Lag::Block && self.items.borrow().len() == self.depth
+        self.lag == Lag::Block && self.with_items(|items| items.len()) == self.depth as usize
     }
 
     /// Keeps an item for its subscriber. False where that is to be disconnected.
     fn give(&self, item: &Rc<T>) -> bool {
-        let mut items = self.items.borrow_mut();
-        if items.len() == self.depth {
-            if self.lag == Lag::Disconnect {
-                return false;
-            }
-            // Publishers wait for one that blocks, so this one drops the oldest.
-            items.pop_front();
-            self.missed.set(self.missed.get() + 1);
+        let is_full = self.with_items(|items| items.len()) == self.depth as usize;
+        if is_full && self.lag == Lag::Disconnect {
+            return false;
         }
-        items.push_back(Rc::clone(item));
+        // Publishers wait for one that blocks, so this one drops the oldest.
+        let oldest = if is_full { self.with_items(VecDeque::pop_front) } else { None };
+        self.missed.set(self.missed.get() + u64::from(is_full));
+        self.with_items(|items| items.push_back(Rc::clone(item)));
+        // What its drop does is its own affair.
+        drop(oldest);
         true
     }
 
@@ -305,9 +325,17 @@ impl<T> Queue<T> {
         waker.into_iter().for_each(Waker::wake);
     }
 
+    /// Lends the items out. Nothing of users may run meanwhile.
+    fn with_items<R>(&self, with: impl FnOnce(&mut VecDeque<Rc<T>>) -> R) -> R {
+        let mut items = self.items.take();
+        let outcome = with(&mut items);
+        self.items.set(items);
+        outcome
+    }
+
     fn poll_next(&self, waker: &Waker) -> Poll<Result<Rc<T>, End>> {
         let was_full = self.is_full();
-        let item = self.items.borrow_mut().pop_front();
+        let item = self.with_items(VecDeque::pop_front);
         match (item, self.end.get()) {
             (Some(item), _) => {
                 if was_full && let Some(hub) = self.hub.upgrade() {
@@ -316,7 +344,7 @@ impl<T> Queue<T> {
                 Poll::Ready(Ok(item))
             }
             (None, End::Open) => {
-                *self.waker.borrow_mut() = Some(waker.clone());
+                self.waker.set(Some(waker.clone()));
                 Poll::Pending
             }
             (None, end) => Poll::Ready(Err(end)),

@@ -12,7 +12,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
         mpsc::channel,
     },
     thread,
@@ -32,7 +32,7 @@ static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Streams that are open at once on one connection.
 const STREAMS: u32 = 10_000;
 
-/// Bytes that each may take at each end, beside the future of a handler.
+/// Bytes that each may take at each end, the future of its handler among them.
 const BYTES_MAX: usize = 512;
 
 #[ringcall::message]
@@ -80,62 +80,47 @@ struct Silence {
     topic: Topic<Note>,
 }
 
-/// Bytes that the future of the handler which ran last takes.
-static HANDLER: AtomicUsize = AtomicUsize::new(0);
-
-/// A handler whose size is noted.
-fn noted<F: Future>(handler: F) -> F {
-    HANDLER.store(size_of::<F>(), Relaxed);
-    handler
-}
-
 impl News for Silence {
-    fn listen(
+    async fn listen(
         &self,
         _: &Context,
         _: Request<'_, Note>,
         news: Sink<'_, Note>,
-    ) -> impl Future<Output = Result<Note, Status>> {
-        noted(async move {
-            self.topic.subscribe(Lag::Disconnect, 16).forward(&news).await?;
-            Ok(Note { number: 0 })
-        })
+    ) -> Result<Note, Status> {
+        self.topic.subscribe(Lag::Disconnect, 16).forward(&news).await?;
+        Ok(Note { number: 0 })
     }
 }
 
 impl Upload for Silence {
-    fn store(
+    async fn store(
         &self,
         _: &Context,
         _: Request<'_, Note>,
         mut notes: Source<Note>,
-    ) -> impl Future<Output = Result<Note, Status>> {
-        noted(async move {
-            let mut number = 0;
-            while let Some(note) = notes.next().await? {
-                number += note.number.to_native();
-            }
-            Ok(Note { number })
-        })
+    ) -> Result<Note, Status> {
+        let mut number = 0;
+        while let Some(note) = notes.next().await? {
+            number += note.number.to_native();
+        }
+        Ok(Note { number })
     }
 }
 
 impl Chat for Silence {
-    fn talk(
+    async fn talk(
         &self,
         _: &Context,
         _: Request<'_, Note>,
         mut questions: Source<Note>,
         answers: Sink<'_, Note>,
-    ) -> impl Future<Output = Result<Note, Status>> {
-        noted(async move {
-            let mut number = 0;
-            while let Some(question) = questions.next().await? {
-                number += question.number.to_native();
-                answers.send(&Note { number }).await?;
-            }
-            Ok(Note { number })
-        })
+    ) -> Result<Note, Status> {
+        let mut number = 0;
+        while let Some(question) = questions.next().await? {
+            number += question.number.to_native();
+            answers.send(&Note { number }).await?;
+        }
+        Ok(Note { number })
     }
 }
 
@@ -160,19 +145,17 @@ fn requests<S: Service>(slots: std::ops::Range<u32>, body: &[u8]) -> Vec<u8> {
     frames.flatten().collect()
 }
 
-/// Compares what each stream takes with the limit. `handler` is what the future of the handler
-/// itself takes, which is its author's.
+/// Compares what each stream takes with the limit.
 #[track_caller]
-fn assert_small(end: &str, handler: usize, before: isize, after: isize) {
+fn assert_small(end: &str, before: isize, after: isize) {
     let each = (after - before).max(0) as usize / STREAMS as usize;
-    let own = each - handler;
-    println!("{end}: an idle stream takes {own} bytes, and its handler {handler}");
-    assert!(own <= BYTES_MAX, "{end}: {own} bytes, beside the {handler} of the handler");
+    println!("{end}: an idle stream takes {each} bytes");
+    assert!(each <= BYTES_MAX, "{end}: {each} bytes");
 }
 
 // One test, since the allocator counts for the whole process.
 #[test]
-fn ten_thousand_idle_streams_cost_less_than_half_a_kibibyte_each_beside_their_handlers() {
+fn ten_thousand_idle_streams_cost_half_a_kibibyte_each_with_their_handlers() {
     watched(|| {
         at_the_server(NewsServer::new);
         at_the_server(UploadServer::new);
@@ -193,7 +176,7 @@ fn at_the_server<S: Service>(make: fn(Silence) -> S) {
     let before = allocated();
     peer.send_bytes(&others);
     until("all run", || counters(&server).calls_spawned == u64::from(STREAMS));
-    assert_small(S::NAME, HANDLER.load(Relaxed), before, allocated());
+    assert_small(S::NAME, before, allocated());
 }
 
 fn at_the_client() {
@@ -227,7 +210,7 @@ fn at_the_client() {
         }
         let has_come = || came.load(Relaxed) == STREAMS;
         until_async("the peer has all of them", has_come).await;
-        assert_small("client", 0, before, allocated());
+        assert_small("client", before, allocated());
         drop(streams);
     });
     run.unwrap();

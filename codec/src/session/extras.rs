@@ -90,11 +90,11 @@ impl Extras {
     }
 }
 
-/// Lengthens a table to this many places. Long tables grow by a quarter and not by as much again:
+/// Lengthens a table to this many places. Long tables grow by an eighth and not by as much again:
 /// most of them are as long as the calls in flight were once.
 pub(super) fn grow<T>(table: &mut Vec<T>, len: usize, empty: impl FnMut() -> T) {
     if len > table.capacity() && table.capacity() >= 1024 {
-        table.reserve_exact((len - table.len()).max(table.len() / 4));
+        table.reserve_exact((len - table.len()).max(table.len() / 8));
     }
     table.resize_with(len, empty);
 }

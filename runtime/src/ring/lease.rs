@@ -108,9 +108,15 @@ impl Lease {
         Self { range, ..self }
     }
 
+    /// Where in its buffer the lease begins.
+    #[inline]
+    pub fn start(&self) -> usize {
+        self.range as u32 as usize
+    }
+
     /// The bytes before those of the lease, in the same buffer; empty where there are fewer.
     pub fn before(&self, bytes: usize) -> &[u8] {
-        let start = self.range as u32 as usize;
+        let start = self.start();
         start.checked_sub(bytes).map_or(&[], |from| &self.buffer[from..start])
     }
 }
@@ -135,9 +141,11 @@ impl fmt::Debug for Lease {
 }
 
 /// A message that was validated, read where it was received. Derefs to the archived message.
+///
+/// Two words: it is what an item is, and a reply, of which many can be held.
 pub struct View<T: Message> {
-    lease: Lease,
-    /// Points into the lease's bytes.
+    buffer: SharedBuffer,
+    /// Points into the buffer's bytes.
     archived: NonNull<T::Archived>,
 }
 
@@ -151,15 +159,14 @@ impl<T: Message> View<T> {
     #[inline(always)]
     pub fn new(lease: Lease) -> Result<Self, BodyError> {
         match access::<T>(&lease).map(NonNull::from) {
-            Ok(archived) => Ok(Self { lease, archived }),
+            Ok(archived) => Ok(Self { buffer: lease.buffer, archived }),
             Err(error) => Err(error),
         }
     }
 
-    /// The bytes of the message.
-    #[inline]
-    pub fn lease(&self) -> &Lease {
-        &self.lease
+    /// A range of the buffer that the message is in; empty where it has no such range.
+    pub fn buffer(&self, range: Range<usize>) -> &[u8] {
+        self.buffer.get(range).unwrap_or_default()
     }
 }
 
@@ -169,8 +176,8 @@ impl<T: Message> Deref for View<T> {
     #[inline]
     fn deref(&self) -> &T::Archived {
         // SAFETY: `access` gave this reference into the leased bytes, or to a static where the
-        // message has no size. A lease's bytes neither move with it nor change while it lives, and
-        // the lease lives as long as the view.
+        // message has no size. A shared buffer's bytes neither move with it nor change while it
+        // lives, and it lives as long as the view.
         unsafe { self.archived.as_ref() }
     }
 }
@@ -178,7 +185,7 @@ impl<T: Message> Deref for View<T> {
 impl<T: Message> Clone for View<T> {
     #[inline]
     fn clone(&self) -> Self {
-        Self { lease: self.lease.clone(), archived: self.archived }
+        Self { buffer: self.buffer.clone(), archived: self.archived }
     }
 }
 
