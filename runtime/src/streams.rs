@@ -158,6 +158,8 @@ impl<T: Message> Source<T> {
     ///
     /// Where an item is no valid `T`, or none comes any more and the last had not come: the caller
     /// gave up or is gone. Most handlers never see the latter: they are dropped while they wait.
+    // Not an async function, which would keep `self` twice.
+    #[expect(clippy::should_implement_trait, reason = "its future cannot be an iterator's item")]
     pub fn next(&mut self) -> impl Future<Output = Result<Option<Item<T>>, Status>> {
         poll_fn(|cx| self.poll_next(cx.waker()))
     }
@@ -287,6 +289,8 @@ impl<I, O: Message, R, E: From<Status>> Stream<I, O, R, E> {
     /// # Errors
     ///
     /// Where the call has failed, or an item is no valid `O`.
+    // Not an async function, which would keep `self` twice.
+    #[expect(clippy::should_implement_trait, reason = "its future cannot be an iterator's item")]
     pub fn next(&mut self) -> impl Future<Output = Result<Option<Item<O>>, E>> {
         poll_fn(|cx| self.poll_next(cx))
     }

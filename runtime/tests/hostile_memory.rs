@@ -6,37 +6,19 @@
 
 mod support;
 
-use std::{
-    fs,
-    io::{ErrorKind, Write},
-    sync::{Mutex, PoisonError},
-};
+use std::io::{ErrorKind, Write};
 
 use ringcall::{ShardConfig, SocketConfig};
 use support::{
     echo::{Blob, EchoClient, serve_on},
     host::Host,
+    memory::{alone, resident},
     raw::{Peer, archive, call, hello, request},
     tcp::is_read,
-    wait::{until, watched},
+    wait::until,
 };
 
 const MIB: usize = 1 << 20;
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// Runs a test while no other does.
-fn alone(body: impl FnOnce() + Send + 'static) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    watched(body);
-}
-
-/// Memory of this process that is there and not only promised, in bytes.
-fn resident() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * rustix::param::page_size()
-}
 
 /// A server whose receive buffers have all been used, so that they are resident.
 fn warm_host(socket: SocketConfig) -> Host {

@@ -11,6 +11,7 @@ pub(crate) mod echo;
 pub(crate) mod event;
 pub(crate) mod feed;
 pub(crate) mod host;
+pub(crate) mod memory;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod station;
