@@ -93,10 +93,10 @@ enum CallState<'a, Q> {
 /// are free, replies are copied out instead.
 pub struct Response<T: Message> {
     view: View<T>,
-    /// Where in its buffer the body begins, and the length of the metadata before it in units of 16
-    /// bytes.
-    body_start: u32,
-    meta_len: u16,
+    /// Where in its buffer the body begins, and above that, the length of the metadata before it in
+    /// units of 16 bytes. One word, as a reply goes through memory, and two would be read back as
+    /// one before they are stored.
+    place: u64,
 }
 
 impl<'a> Terms<'a> {
@@ -472,17 +472,17 @@ impl Connection {
 impl<T: Message> Response<T> {
     #[inline(always)]
     pub(crate) fn new(body: Lease, meta_len: u16) -> Result<Self, Status> {
-        let body_start = body.start() as u32;
+        let place = body.start() as u64 | u64::from(meta_len) << 32;
         match View::new(body) {
-            Ok(view) => Ok(Self { view, body_start, meta_len }),
+            Ok(view) => Ok(Self { view, place }),
             Err(error) => Err(invalid(&error)),
         }
     }
 
     /// What the server sent beside the reply. Nothing is copied.
     pub fn metadata(&self) -> MetadataRef<'_> {
-        let end = self.body_start as usize;
-        let len = usize::from(self.meta_len) * FRAME_ALIGN;
+        let end = self.place as u32 as usize;
+        let len = (self.place >> 32) as usize * FRAME_ALIGN;
         let metadata = self.view.buffer(end.saturating_sub(len)..end);
         // It was checked when it came.
         MetadataRef::parse(metadata).unwrap_or(MetadataRef::EMPTY)
@@ -513,7 +513,7 @@ impl<T: Message> Deref for Response<T> {
 
 impl<T: Message> Clone for Response<T> {
     fn clone(&self) -> Self {
-        Self { view: self.view.clone(), ..*self }
+        Self { view: self.view.clone(), place: self.place }
     }
 }
 

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     mem::MaybeUninit,
     pin::Pin,
@@ -20,6 +20,8 @@ use std::{
 
 /// A pool of pinned places for futures of one type.
 pub(crate) struct Slots<F> {
+    /// The place that was used last, which most calls use again.
+    last: Cell<Option<Empty<F>>>,
     spare: RefCell<Vec<Empty<F>>>,
     spare_max: usize,
 }
@@ -34,22 +36,32 @@ pub(crate) struct Slot<F>(Empty<F>);
 struct Empty<F>(NonNull<MaybeUninit<F>>);
 
 impl<F: Future> Slots<F> {
-    /// A pool that keeps up to `spare_max` empty places.
+    /// A pool that keeps up to `spare_max` empty places, and one.
     pub(crate) fn new(spare_max: usize) -> Self {
-        Self { spare: RefCell::default(), spare_max }
+        Self { last: Cell::new(None), spare: RefCell::default(), spare_max }
     }
 
     /// Makes a future in a place.
     #[inline]
     pub(crate) fn place(&self, make: impl FnOnce() -> F) -> Slot<F> {
-        let spare = self.spare.borrow_mut().pop();
-        spare.unwrap_or_else(Empty::new).fill(make)
+        self.last.take().unwrap_or_else(|| self.another()).fill(make)
+    }
+
+    #[cold]
+    fn another(&self) -> Empty<F> {
+        self.spare.borrow_mut().pop().unwrap_or_else(Empty::new)
     }
 
     /// Drops the future in a place, and keeps the place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn recycle(&self, slot: Slot<F>) {
-        let place = slot.clear();
+        if let Some(before) = self.last.replace(Some(slot.clear())) {
+            self.keep(before);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, place: Empty<F>) {
         let mut spare = self.spare.borrow_mut();
         if spare.len() < self.spare_max {
             spare.push(place);
@@ -74,7 +86,7 @@ impl<F> Empty<F> {
 
 impl<F> Slot<F> {
     /// Drops the future; the place is left. If the drop panics, the place is freed.
-    #[inline]
+    #[inline(always)]
     fn clear(self) -> Empty<F> {
         let mut place = Empty(self.0.0);
         // What is in the place is dropped here, and by nobody else.
