@@ -3,7 +3,14 @@
 //! One task for each connection, with one stream on it: as many items are on their way as a
 //! workload has calls in flight, and each that comes back is recorded and followed by the next.
 
-use std::{collections::VecDeque, rc::Rc, time::Instant};
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Instant,
+};
 
 use ringcall::Status;
 
@@ -25,25 +32,33 @@ async fn send_all(
 ) -> Result<(), Status> {
     let item = Payload { bytes: payload };
     let mut stream = client.mirror(&Payload { bytes: &[] }).await?;
-    // Items come back in the order they were sent.
-    let mut sent = VecDeque::with_capacity(depth);
-    for _ in 0..depth {
-        sent.push_back(Instant::now());
-        stream.send_like(&item).await?;
-    }
+    // When each item was to be sent: they come back in this order.
+    let mut begun = VecDeque::from(vec![Instant::now(); depth]);
+    let mut unsent = depth;
     while !shared.is_over.get() {
-        let back = stream.next().await?;
+        // Sends while it waits for the next that comes back, as each may wait for the other.
+        let back = poll_fn(|cx| {
+            while unsent > 0 {
+                match pin!(stream.send_like(&item)).poll(cx) {
+                    Poll::Ready(Ok(())) => unsent -= 1,
+                    Poll::Ready(Err(status)) => return Poll::Ready(Err(status)),
+                    Poll::Pending => break,
+                }
+            }
+            pin!(stream.next()).poll(cx)
+        });
+        let back = back.await?;
         // One clock read an item: the next begins when this one was recorded.
         let now = Instant::now();
-        match (back, sent.pop_front()) {
+        match (back, begun.pop_front()) {
             (Some(back), Some(begun)) if back.bytes.len() == shared.payload_len => {
                 shared.latencies.borrow_mut().record(now - begun);
             }
             (Some(back), _) => shared.fail(|| format!("an item of {} bytes", back.bytes.len())),
             (None, _) => break,
         }
-        sent.push_back(now);
-        stream.send_like(&item).await?;
+        begun.push_back(now);
+        unsent += 1;
     }
     stream.finish().await.map(|_| ())
 }
