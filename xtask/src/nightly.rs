@@ -23,6 +23,7 @@ const ASAN_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Tests of the runtime that the sanitizer cannot watch, with the reason.
 const ASAN_LEFT_OUT: &[(&str, &str)] = &[
     ("compile_fail", "it runs the compiler, which the sanitizer is not built into"),
+    ("hostile_items", "it measures resident memory, and the sanitizer keeps what was freed"),
     ("hostile_memory", "it measures resident memory, and the sanitizer keeps what was freed"),
     ("leftovers", "it counts mappings of one size, and finds more under the sanitizer"),
 ];
