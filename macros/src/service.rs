@@ -165,26 +165,30 @@ impl Service<'_> {
             #(#cfgs)*
             #visibility struct #server<S>(S);
 
+            // Names that no type of a user has.
             #(#cfgs)*
-            impl<S: #item + 'static> #server<S> {
+            impl<__S: #item + 'static> #server<__S> {
                 /// Serves `service`.
-                pub const fn new(service: S) -> Self {
+                pub const fn new(service: __S) -> Self {
                     Self(service)
                 }
             }
 
             #(#cfgs)*
             #[automatically_derived]
-            impl<S: #item + 'static> ::ringcall::Service for #server<S> {
+            impl<__S: #item + 'static> ::ringcall::Service for #server<__S> {
                 const NAME: &'static str = #name;
                 const METHODS: &'static [::ringcall::MethodInfo] = #client::METHODS;
 
                 #allow_deprecated
                 #[inline]
-                fn dispatch<P, C>(service: P, call: C) -> impl ::core::future::Future<Output = ()>
+                fn dispatch<__P, __C>(
+                    service: __P,
+                    call: __C,
+                ) -> impl ::core::future::Future<Output = ()>
                 where
-                    P: ::core::ops::Deref<Target = Self>,
-                    C: ::core::ops::Deref<Target = ::ringcall::Incoming>,
+                    __P: ::core::ops::Deref<Target = Self>,
+                    __C: ::core::ops::Deref<Target = ::ringcall::Incoming>,
                 {
                     // Not an async function, which would keep what it is given twice.
                     async move {

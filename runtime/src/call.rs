@@ -483,7 +483,8 @@ impl<T: Message> Response<T> {
     pub fn metadata(&self) -> MetadataRef<'_> {
         let end = self.place as u32 as usize;
         let len = (self.place >> 32) as usize * FRAME_ALIGN;
-        let metadata = self.view.buffer(end.saturating_sub(len)..end);
+        let start = end.checked_sub(len);
+        let metadata = start.map_or(&[][..], |start| self.view.buffer(start..end));
         // It was checked when it came.
         MetadataRef::parse(metadata).unwrap_or(MetadataRef::EMPTY)
     }

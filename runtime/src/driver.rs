@@ -2,7 +2,7 @@
 //!
 //! Each turn submits what is queued, handles every completion, and sends what the connections
 //! have collected: syscalls are per turn, not per call. While there is work it never waits; every
-//! 200 µs it lets the executor's reactor run, so that timers, files and channels of user code
+//! 500 µs it lets the executor's reactor run, so that timers, files and channels of user code
 //! make progress; with nothing to do it looks on for as long as it is told to spin, then waits in
 //! the ring for a moment, then arms the bell and lets the executor sleep.
 

@@ -95,22 +95,25 @@ impl<I: Intercept, S: Service> Service for Intercepted<I, S> {
     const NAME: &'static str = S::NAME;
     const METHODS: &'static [MethodInfo] = S::METHODS;
 
-    async fn dispatch<P, C>(this: P, call: C)
+    fn dispatch<P, C>(this: P, call: C) -> impl Future<Output = ()>
     where
         P: Deref<Target = Self>,
         C: Deref<Target = Incoming>,
     {
-        let Some(method) = S::METHODS.iter().find(|method| method.id == call.method()) else {
-            // It answers that there is none.
-            return S::dispatch(&this.service, &*call).await;
-        };
-        let state = match this.interceptor.before(method, call.context()) {
-            Ok(state) => state,
-            Err(status) => return call.reject(&status.not_executed()),
-        };
-        let (interceptor, context) = (&this.interceptor, call.context());
-        let _after = After { interceptor, method, context, state: Some(state) };
-        S::dispatch(&this.service, &*call).await;
+        // Not an async function, which would keep what it is given twice.
+        async move {
+            let Some(method) = S::METHODS.iter().find(|method| method.id == call.method()) else {
+                // It answers that there is none.
+                return S::dispatch(&this.service, &*call).await;
+            };
+            let state = match this.interceptor.before(method, call.context()) {
+                Ok(state) => state,
+                Err(status) => return call.reject(&status.not_executed()),
+            };
+            let (interceptor, context) = (&this.interceptor, call.context());
+            let _after = After { interceptor, method, context, state: Some(state) };
+            S::dispatch(&this.service, &*call).await;
+        }
     }
 }
 

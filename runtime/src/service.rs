@@ -27,10 +27,10 @@ pub trait Service: 'static {
     /// Reads a call's request, runs its handler, and replies.
     ///
     /// The future holds the service and the call as it was given them: its own from the runtime,
-    /// borrowed from an interceptor.
-    fn dispatch<S, C>(service: S, call: C) -> impl Future<Output = ()>
+    /// borrowed from an interceptor. Where it is done, or has panicked, dropping it must not panic.
+    fn dispatch<P, C>(service: P, call: C) -> impl Future<Output = ()>
     where
-        S: Deref<Target = Self>,
+        P: Deref<Target = Self>,
         C: Deref<Target = Incoming>;
 }
 

@@ -1,4 +1,5 @@
-//! A table whose keys are indices with a generation, so that a stale key finds nothing.
+//! A table whose keys are indices with a generation, so that a stale key finds nothing; and how
+//! tables grow of which there is one entry for each of thousands.
 
 /// Values by key. A key is `index | generation << 32`, with fewer than 31 bits of generation, so
 /// that the highest bit of a ring token is left to say what kind it is.
@@ -68,7 +69,7 @@ pub(crate) fn grow<T>(table: &mut Vec<T>, len: usize, empty: impl FnMut() -> T) 
 }
 
 /// Makes room for so many more. Long tables grow by an eighth and not by as much again: most of
-/// them are as long as the calls in flight on a connection were once.
+/// them stay as long as they were once, and their slack is memory of each entry.
 pub(crate) fn reserve<T>(table: &mut Vec<T>, more: usize) {
     if table.len() + more > table.capacity() && table.capacity() >= 1024 {
         table.reserve_exact(more.max(table.len() / 8));

@@ -21,19 +21,20 @@ use std::{
 /// A pool of pinned places for futures of one type.
 pub(crate) struct Slots<F> {
     /// The place that was used last, which most calls use again.
-    last: Cell<Option<Empty<F>>>,
-    spare: RefCell<Vec<Empty<F>>>,
+    last: Cell<Option<Place<F>>>,
+    spare: RefCell<Vec<Place<F>>>,
     spare_max: usize,
 }
 
 /// A future in its pinned place: one pointer, and dropped with it.
-pub(crate) struct Slot<F>(Empty<F>);
+pub(crate) struct Slot<F>(Place<F>);
 
-/// A place that nothing is in.
+/// A place for a future. In a [`Slot`] it is full until the slot's own drop, which comes first;
+/// elsewhere nothing is in it.
 ///
 /// From a leaked box, which `Drop` takes back. No box while futures are in it, since a future may
 /// point into itself.
-struct Empty<F>(NonNull<MaybeUninit<F>>);
+struct Place<F>(NonNull<MaybeUninit<F>>);
 
 impl<F: Future> Slots<F> {
     /// A pool that keeps up to `spare_max` empty places, and one.
@@ -48,8 +49,8 @@ impl<F: Future> Slots<F> {
     }
 
     #[cold]
-    fn another(&self) -> Empty<F> {
-        self.spare.borrow_mut().pop().unwrap_or_else(Empty::new)
+    fn another(&self) -> Place<F> {
+        self.spare.borrow_mut().pop().unwrap_or_else(Place::new)
     }
 
     /// Drops the future in a place, and keeps the place.
@@ -61,7 +62,7 @@ impl<F: Future> Slots<F> {
     }
 
     #[cold]
-    fn keep(&self, place: Empty<F>) {
+    fn keep(&self, place: Place<F>) {
         let mut spare = self.spare.borrow_mut();
         if spare.len() < self.spare_max {
             spare.push(place);
@@ -69,7 +70,7 @@ impl<F: Future> Slots<F> {
     }
 }
 
-impl<F> Empty<F> {
+impl<F> Place<F> {
     fn new() -> Self {
         Self(NonNull::from(Box::leak(Box::<F>::new_uninit())))
     }
@@ -87,11 +88,11 @@ impl<F> Empty<F> {
 impl<F> Slot<F> {
     /// Drops the future; the place is left. If the drop panics, the place is freed.
     #[inline(always)]
-    fn clear(self) -> Empty<F> {
-        let mut place = Empty(self.0.0);
+    fn clear(self) -> Place<F> {
+        let mut place = Place(self.0.0);
         // What is in the place is dropped here, and by nobody else.
         std::mem::forget(self);
-        // SAFETY: the place is this function's alone.
+        // SAFETY: the place is this function's alone, as the slot came by value and was forgotten.
         let future = unsafe { place.0.as_mut() };
         // SAFETY: a future is in the place of every slot until it is dropped, and the slot was
         // forgotten. It is dropped where it was pinned.
@@ -125,7 +126,7 @@ impl<F> Drop for Slot<F> {
     }
 }
 
-impl<F> Drop for Empty<F> {
+impl<F> Drop for Place<F> {
     fn drop(&mut self) {
         // SAFETY: the pointer came from a leaked box of this type, and only this drop takes it
         // back. Nothing is in the place, so nothing points into it.

@@ -60,7 +60,15 @@ struct Queue<T> {
 }
 
 // There can be thousands that idle.
-const _: () = assert!(size_of::<Queue<u8>>() == 80);
+const _: () = assert!(size_of::<Queue<u8>>() <= 80);
+
+/// What became of an item.
+enum Given<T> {
+    Kept,
+    /// The one that had waited longest made room for it.
+    InPlaceOf(Rc<T>),
+    NoRoom,
+}
 
 /// Whether more items come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,11 +256,15 @@ impl<T> Hub<T> {
     /// Gives an item to everybody who listens.
     fn give(&self, item: &Rc<T>) {
         let mut wakers = self.wakers.take();
-        let mut lagged = Vec::new();
+        let (mut lagged, mut missed) = (Vec::new(), Vec::new());
         for queue in self.queues.borrow().iter() {
-            if !queue.give(item) {
-                lagged.push(Rc::clone(queue));
-                continue;
+            match queue.give(item) {
+                Given::Kept => {}
+                Given::InPlaceOf(oldest) => missed.push(oldest),
+                Given::NoRoom => {
+                    lagged.push(Rc::clone(queue));
+                    continue;
+                }
             }
             if queue.is_full() {
                 self.full.set(self.full.get() + 1);
@@ -263,9 +275,11 @@ impl<T> Hub<T> {
             self.forget(&queue);
             queue.end(End::Lagged);
         }
-        // Nothing is borrowed any more: what a waker does is its own affair.
+        // Nothing is borrowed any more: what a waker does, or an item that is dropped, is its own
+        // affair.
         wakers.drain(..).for_each(Waker::wake);
         self.wakers.replace(wakers);
+        drop(missed);
     }
 
     /// Takes a subscriber out, if it is there.
@@ -300,19 +314,17 @@ impl<T> Queue<T> {
         self.lag == Lag::Block && self.with_items(|items| items.len()) == self.depth as usize
     }
 
-    /// Keeps an item for its subscriber. False where that is to be disconnected.
-    fn give(&self, item: &Rc<T>) -> bool {
+    /// Keeps an item for its subscriber, unless that is to be disconnected.
+    fn give(&self, item: &Rc<T>) -> Given<T> {
         let is_full = self.with_items(|items| items.len()) == self.depth as usize;
         if is_full && self.lag == Lag::Disconnect {
-            return false;
+            return Given::NoRoom;
         }
         // Publishers wait for one that blocks, so this one drops the oldest.
         let oldest = if is_full { self.with_items(VecDeque::pop_front) } else { None };
         self.missed.set(self.missed.get() + u64::from(is_full));
         self.with_items(|items| items.push_back(Rc::clone(item)));
-        // What its drop does is its own affair.
-        drop(oldest);
-        true
+        oldest.map_or(Given::Kept, Given::InPlaceOf)
     }
 
     /// No more items come.

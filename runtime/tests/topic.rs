@@ -360,6 +360,40 @@ fn a_depth_of_none_is_one() {
 }
 
 #[test]
+fn an_item_that_is_dropped_may_publish_listen_and_leave() {
+    /// Publishes the next, listens for a moment, and leaves, when it is dropped.
+    struct Loud {
+        topic: Topic<Loud>,
+        number: u32,
+    }
+
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            drop(self.topic.subscribe(Lag::Block, 1));
+            if self.number == 1 {
+                let next = Loud { topic: self.topic.clone(), number: 10 };
+                assert!(self.topic.try_publish(next).is_ok(), "there is room");
+            }
+        }
+    }
+
+    let topic = Topic::new();
+    let loud = |number| Loud { topic: topic.clone(), number };
+    let mut newest = topic.subscribe(Lag::DropOldest, 1);
+    let mut all = topic.subscribe(Lag::Block, 2);
+    now(topic.publish(loud(1)));
+    assert_eq!(now(all.next()).unwrap().number, 1);
+    // The first is held by nobody else, and dropped for the second.
+    now(topic.publish(loud(2)));
+    assert_eq!(now(all.next()).unwrap().number, 2);
+    assert_eq!(now(all.next()).unwrap().number, 10);
+    assert_eq!((now(newest.next()).unwrap().number, newest.missed()), (10, 2));
+    // Nothing is full, so nobody waits.
+    now(topic.publish(loud(3)));
+    assert_eq!(now(all.next()).unwrap().number, 3);
+}
+
+#[test]
 fn publishing_at_once_gives_the_item_back_where_it_would_wait() {
     let topic = Topic::new();
     let mut subscriber = topic.subscribe(Lag::Block, 1);

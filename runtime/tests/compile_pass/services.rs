@@ -27,6 +27,38 @@ pub struct Blob<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Types with the names that generic code likes.
+pub mod short {
+    use ringcall::prelude::*;
+
+    /// A question.
+    #[ringcall::message]
+    pub struct C {
+        /// What is asked.
+        pub text: String,
+    }
+
+    /// An answer.
+    #[ringcall::message]
+    pub struct P {
+        /// What is answered.
+        pub text: String,
+    }
+
+    /// Answers.
+    #[ringcall::service]
+    pub trait S {
+        /// Answers one, with some on the way.
+        async fn ask(
+            &self,
+            cx: &Context,
+            request: Request<'_, C>,
+            asked: Source<C>,
+            answered: Sink<'_, P>,
+        ) -> Result<P, Status>;
+    }
+}
+
 /// A store.
 #[ringcall::service]
 pub trait Kv {
