@@ -95,12 +95,12 @@ impl<I: Intercept, S: Service> Service for Intercepted<I, S> {
     const NAME: &'static str = S::NAME;
     const METHODS: &'static [MethodInfo] = S::METHODS;
 
+    #[expect(clippy::manual_async_fn, reason = "which would keep what it is given twice")]
     fn dispatch<P, C>(this: P, call: C) -> impl Future<Output = ()>
     where
         P: Deref<Target = Self>,
         C: Deref<Target = Incoming>,
     {
-        // Not an async function, which would keep what it is given twice.
         async move {
             let Some(method) = S::METHODS.iter().find(|method| method.id == call.method()) else {
                 // It answers that there is none.
