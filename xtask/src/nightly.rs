@@ -26,6 +26,7 @@ const ASAN_LEFT_OUT: &[(&str, &str)] = &[
     ("hostile_items", "it measures resident memory, and the sanitizer keeps what was freed"),
     ("hostile_memory", "it measures resident memory, and the sanitizer keeps what was freed"),
     ("leftovers", "it counts mappings of one size, and finds more under the sanitizer"),
+    ("method_limit", "it runs the compiler, which the sanitizer is not built into"),
 ];
 
 /// Fuzzes one target, or each for a while, from its corpus on.
