@@ -46,7 +46,7 @@ struct Seat {
     outcome: Outcome,
     /// Whom to wake. Kept when the call has ended, since most often the next call in the slot is
     /// made by the same task: a waker is not free to clone and drop.
-    waker: Waker,
+    waker: Option<Waker>,
 }
 
 /// How far a call is. Three words, as it is moved twice for each call.
@@ -124,13 +124,12 @@ impl Callers {
         let mut seats = self.seats.borrow_mut();
         let slot = call.slot() as usize;
         if slot >= seats.len() {
-            let empty = || Seat { outcome: Outcome::Nobody, waker: Waker::noop().clone() };
+            let empty = || Seat { outcome: Outcome::Nobody, waker: None };
             grow(&mut seats, slot + 1, empty);
         }
         let seat = &mut seats[slot];
         seat.outcome = Outcome::Awaited;
-        // Clones only where it is another's.
-        seat.waker.clone_from(waker);
+        seat.keep(waker);
     }
 
     /// The outcome of a call, once it is there.
@@ -144,7 +143,7 @@ impl Callers {
         let mut seats = self.seats.borrow_mut();
         let seat = &mut seats[call.slot() as usize];
         if let Outcome::Awaited = seat.outcome {
-            seat.waker.clone_from(waker);
+            seat.keep(waker);
             return Poll::Pending;
         }
         Poll::Ready(match std::mem::replace(&mut seat.outcome, Outcome::Nobody) {
@@ -162,7 +161,7 @@ impl Callers {
         match std::mem::replace(&mut seat.outcome, Outcome::Nobody) {
             Outcome::Awaited => {
                 seat.outcome = Outcome::Awaited;
-                seat.waker.clone_from(waker);
+                seat.keep(waker);
                 Poll::Pending
             }
             Outcome::Failed(status) => Poll::Ready(Some(*status)),
@@ -323,12 +322,12 @@ impl Callers {
         let slots = self.seats.borrow().len();
         for slot in 0..slots {
             let mut seats = self.seats.borrow_mut();
-            let waker = std::mem::replace(&mut seats[slot].waker, Waker::noop().clone());
+            let waker = seats[slot].waker.take();
             if let Outcome::Awaited = seats[slot].outcome {
                 seats[slot].outcome = Outcome::Failed(Box::new(status.clone()));
                 drop(seats);
                 shard.call_ended();
-                shard.wake_task(&waker);
+                waker.iter().for_each(|waker| shard.wake_task(waker));
             }
         }
         self.fail_waiting(shard);
@@ -346,10 +345,10 @@ impl Callers {
         }
         seat.outcome = outcome;
         // Not woken in the table's presence: what a waker does is its own affair.
-        let waker = std::mem::replace(&mut seat.waker, Waker::noop().clone());
+        let waker = seat.waker.take();
         drop(seats);
         shard.call_ended();
-        shard.wake_task(&waker);
+        waker.iter().for_each(|waker| shard.wake_task(waker));
         if let Some(seat) = self.seats.borrow_mut().get_mut(call.slot() as usize) {
             seat.waker = waker;
         }
@@ -358,6 +357,17 @@ impl Callers {
     fn set_opening(&self, shard: &Shard, opening: Opening) {
         if let Opening::Waiting(Some(waker)) = self.opening.replace(opening) {
             shard.wake_task(&waker);
+        }
+    }
+}
+
+impl Seat {
+    /// Keeps who waits. Clones only where it is another than before.
+    #[inline]
+    fn keep(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(kept) => kept.clone_from(waker),
+            None => self.waker = Some(waker.clone()),
         }
     }
 }

@@ -108,7 +108,7 @@ where
         let seat = is_stoppable.then(|| Seat::new(connection, call));
         self.home.shard.handler_spawned();
         let home = Rc::clone(&self.home);
-        tasks::spawn_small(Waiting { slot: Some(slot), seat, home });
+        tasks::spawn(Waiting { slot: Some(slot), seat, home });
     }
 }
 

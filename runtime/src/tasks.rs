@@ -36,11 +36,6 @@ pub(crate) struct Kept(());
 ///
 /// On an executor that is not ours it is not ended, and its panic goes where that puts it.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
-    spawn_small(Box::pin(future));
-}
-
-/// [`spawn`], for a future that can be moved: the task takes hardly more memory than that.
-pub(crate) fn spawn_small(future: impl Future<Output = ()> + Unpin + 'static) {
     let Some(key) = with_tasks(Tasks::enter) else {
         return executor::spawn(future).forget();
     };
@@ -97,21 +92,25 @@ impl Drop for Kept {
     }
 }
 
-/// What runs as a task: a future whose panic is kept for who runs the executor.
-///
-/// Not an async block, which would have a place for each step that the future is handed through.
-struct Task<F> {
-    future: F,
-    _entry: Entered,
+pin_project_lite::pin_project! {
+    /// What runs as a task: a future whose panic is kept for who runs the executor.
+    ///
+    /// Not an async block, which would have a place for each step that the future is handed
+    /// through.
+    struct Task<F> {
+        #[pin]
+        future: F,
+        _entry: Entered,
+    }
 }
 
-impl<F: Future<Output = ()> + Unpin> Future for Task<F> {
+impl<F: Future<Output = ()>> Future for Task<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let future = Pin::new(&mut self.get_mut().future);
+        let mut future = self.project().future;
         // The future is not polled again after a panic, so nothing sees it half-way.
-        match panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => poll,
             Err(panic) => {
                 with_tasks(|tasks| tasks.panicked(panic));
