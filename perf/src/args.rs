@@ -8,10 +8,15 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    generator::{Rate, SizeMix, Spacing},
     parse::{self, CoreList},
     target::Target,
     workload::{CONNECTIONS_MAX, DEPTH_MAX, Workload},
 };
+
+/// Most calls in flight on a connection of an open load that names no other: enough for a server
+/// that stops for a while, as one that is full keeps calls from being made when they are due.
+const OPEN_DEPTH: u32 = 256;
 
 /// Measures ringcall: what a call costs and how long it takes, beside a raw io_uring echo.
 ///
@@ -92,7 +97,8 @@ pub(crate) struct WorkloadArgs {
     /// Connections, over all client cores [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
     connections: Option<u32>,
-    /// Calls in flight on each connection [default: 1]
+    /// Calls in flight on each connection, the most where they are due at a rate [default: 1, at a
+    /// rate 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=DEPTH_MAX))]
     depth: Option<u32>,
     /// Length of a body each way in bytes, as `64` or `4KiB`; rounded up to a multiple of 4
@@ -104,12 +110,38 @@ pub(crate) struct WorkloadArgs {
 /// How to run, and where the results go.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Time that is measured, for each target of each workload
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse::duration)]
-    pub(crate) duration: Duration,
-    /// Time before that, which is not measured
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse::duration_or_zero)]
-    pub(crate) warmup: Duration,
+    /// Calls a second that are due, whatever became of those before, as `100k`; a ramp as
+    /// `100k..400k/10s`, steps as `100k/5s,200k/5s` [default: each call follows another]
+    #[arg(long, value_name = "RATE", value_parser = parse::rate)]
+    pub(crate) rate: Option<Rate>,
+    /// How calls are spread that are due at a rate: `even`, `poisson`, or `bursts:32` at once
+    #[arg(long, value_name = "HOW", default_value = "poisson", requires = "rate",
+        value_parser = parse::spacing)]
+    pub(crate) arrivals: Spacing,
+    /// Calls are due at the times in a file: a line each with microseconds since the beginning,
+    /// and the length of the body in bytes where it is not the workload's
+    #[arg(long, value_name = "FILE", conflicts_with = "rate")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Lengths of bodies that are not all alike: each with its weight as `64:9,4KiB:1`, or `fleet`
+    /// for the sizes of a published fleet (median 1.5 KB, to 500 KB)
+    #[arg(long, value_name = "SIZES", value_parser = parse::sizes)]
+    pub(crate) sizes: Option<SizeMix>,
+    /// What arrivals and sizes are drawn from
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seed: u64,
+    /// Time that is measured, for each target of each workload [default: from 3s until the
+    /// percentile is sure, to 20s]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Time before that, which is not measured [default: until the figures settle, to 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_or_zero)]
+    pub(crate) warmup: Option<Duration>,
+    /// The percentile that is to be sure, as `p99.9`
+    #[arg(long, value_name = "P", default_value = "p99", value_parser = parse::percentile)]
+    pub(crate) percentile: f64,
+    /// How sure: half of its 95 % confidence interval, as a part of it
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = parse::share)]
+    pub(crate) precision: f64,
     /// Runs of everything, interleaved; the medians are reported
     #[arg(long, value_name = "N", default_value = "1",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -127,13 +159,14 @@ pub(crate) struct RunArgs {
 
 impl WorkloadArgs {
     /// The workloads that are asked for.
-    pub(crate) fn workloads(&self) -> Vec<Workload> {
+    pub(crate) fn workloads(&self, is_open: bool) -> Vec<Workload> {
         let Self { connections, depth, size } = *self;
-        if connections.is_none() && depth.is_none() && size.is_none() {
+        if !is_open && connections.is_none() && depth.is_none() && size.is_none() {
             return Workload::STANDARD.to_vec();
         }
+        let depth = depth.unwrap_or(if is_open { OPEN_DEPTH } else { 1 });
         let connections = connections.unwrap_or(64);
-        vec![Workload { connections, depth: depth.unwrap_or(1), size: size.unwrap_or(64) }]
+        vec![Workload { connections, depth, size: size.unwrap_or(64) }]
     }
 }
 
@@ -160,12 +193,12 @@ mod tests {
         assert!(cli.command.is_none());
         assert_eq!(cli.bench.target, [Target::Floor]);
         let workload = Workload { connections: 64, depth: 2, size: 64 };
-        assert_eq!(cli.bench.workload.workloads(), [workload]);
+        assert_eq!(cli.bench.workload.workloads(false), [workload]);
     }
 
     #[test]
     fn without_a_workload_the_standard_ones_run() {
-        assert_eq!(parsed(&[]).bench.workload.workloads(), Workload::STANDARD);
+        assert_eq!(parsed(&[]).bench.workload.workloads(false), Workload::STANDARD);
     }
 
     #[test]

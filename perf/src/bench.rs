@@ -5,72 +5,62 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     args::{BenchArgs, LoadArgs, RunArgs},
     cores,
+    course::{Length, Lengths, Precision, Warmup},
     error::Failure,
+    generator::{Arrivals, SizeMix},
     host::{self, Host},
     interrupt::Interrupt,
-    load::{self, LoadPlan},
+    load::{self, LoadPlan, Outcome, Pace},
     measure::Run,
     parse::CoreList,
     progress::Progress,
     report::{Conditions, Report, ReportSink},
     server::Server,
     target::Target,
-    workload::Workload,
+    trace,
+    workload::{SIZE_MAX, Workload},
 };
 
 /// Time that starting and ending a run takes, for the progress bar.
 const OVERHEAD: Duration = Duration::from_millis(100);
 
+/// Bounds of a run whose length is not given.
+const LENGTH_MIN: Duration = Duration::from_secs(3);
+const LENGTH_MAX: Duration = Duration::from_secs(20);
+
+/// Longest warm-up whose length is not given.
+const WARMUP_MAX: Duration = Duration::from_secs(10);
+
+/// Warm-up of a load whose rate changes, where none is given: it goes at its first rate, and there
+/// would be no telling what settles from what is meant to change.
+const WARMUP_OF_CHANGING: Duration = Duration::from_secs(1);
+
 /// What is run, and against what.
-struct Plan {
-    targets: Vec<Target>,
-    workloads: Vec<Workload>,
-    repeat: u32,
-    load: LoadPlan,
+pub(crate) struct Plan {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) repeat: u32,
+    pub(crate) load: LoadPlan,
     /// Where the server is: here, on these cores, or elsewhere, at this address.
-    server: Side,
+    pub(crate) server: Side,
 }
 
-enum Side {
+pub(crate) enum Side {
     Here(CoreList),
     There(SocketAddr),
 }
 
 /// Measures server and client in this process, over loopback.
 pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
-    let available = cores::available()?;
-    let cores =
-        cores::of_bench(&available, args.server_cores.as_ref(), args.run.client_cores.as_ref())?;
-    let mut warnings = build_warnings();
-    if cores.are_shared() {
-        let why = if available.len() < 2 { "there is only one core" } else { "a core is shared" };
-        warnings.push(format!(
-            "{why}: server and client take its time from each other, and latencies say little"
-        ));
-    }
-    let mut targets = Vec::new();
-    for target in &args.target {
-        if !targets.contains(target) {
-            targets.push(*target);
-        }
-    }
-    run(
-        Plan {
-            targets,
-            workloads: args.workload.workloads(),
-            repeat: args.run.repeat,
-            load: load_plan(&args.run, cores.client),
-            server: Side::Here(cores.server),
-        },
-        &args.run,
-        warnings,
-    )
+    let (plan, warnings) = Plan::of_bench(args)?;
+    run(plan, &args.run, warnings)
 }
 
 /// Measures against a server elsewhere.
@@ -78,22 +68,89 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     let available = cores::available()?;
     let cores = cores::of_client(&available, args.run.client_cores.as_ref())?;
     let address = resolve(&args.address)?;
-    run(
-        Plan {
-            targets: vec![args.target],
-            workloads: args.workload.workloads(),
-            repeat: args.run.repeat,
-            load: load_plan(&args.run, cores),
-            server: Side::There(address),
-        },
-        &args.run,
-        build_warnings(),
-    )
+    let load = load_plan(&args.run, cores)?;
+    let targets = vec![args.target];
+    check_targets(&targets, &load)?;
+    let workloads = args.workload.workloads(load.pace.is_open());
+    let server = Side::There(address);
+    let plan = Plan { targets, workloads, repeat: args.run.repeat, load, server };
+    run(plan, &args.run, build_warnings())
 }
 
-fn load_plan(args: &RunArgs, cores: CoreList) -> LoadPlan {
-    let RunArgs { spin, warmup, duration, .. } = *args;
-    LoadPlan { cores, spin, warmup, duration }
+/// How the server is loaded, from what was asked for.
+fn load_plan(args: &RunArgs, cores: CoreList) -> Result<LoadPlan, Failure> {
+    let precision = Precision { quantile: args.percentile, relative: args.precision };
+    let mut lengths = Lengths {
+        warmup: args.warmup.map_or(Warmup::UntilSettled(WARMUP_MAX), Warmup::For),
+        length: args
+            .duration
+            .map_or(Length::UntilSure { at_least: LENGTH_MIN, at_most: LENGTH_MAX }, Length::For),
+        precision,
+    };
+    let mut pace = Pace::Closed;
+    if let Some(rate) = &args.rate {
+        if let Some(changes_for) = rate.changes_for() {
+            lengths.warmup = Warmup::For(args.warmup.unwrap_or(WARMUP_OF_CHANGING));
+            lengths.length = Length::For(args.duration.unwrap_or(changes_for));
+        }
+        pace = Pace::Open(Arrivals::Rated(rate.clone(), args.arrivals));
+    }
+    if let Some(path) = &args.trace {
+        let trace = trace::read(path)?;
+        // It is measured from its first call to its last.
+        lengths.warmup = Warmup::For(Duration::ZERO);
+        lengths.length = Length::For(args.duration.unwrap_or(trace::length(&trace)));
+        pace = Pace::Open(Arrivals::Traced(Arc::new(trace)));
+    }
+    let (sizes, seed, spin) = (args.sizes.clone(), args.seed, args.spin);
+    Ok(LoadPlan { cores, spin, lengths, pace, sizes, seed })
+}
+
+/// Refuses what a target cannot do.
+fn check_targets(targets: &[Target], load: &LoadPlan) -> Result<(), Failure> {
+    for target in targets {
+        if load.sizes.is_some() && !target.calls_ringcall() {
+            return Err(Failure::OneSize { target: *target });
+        }
+        if *target == Target::Stream && load.pace.is_open() {
+            return Err(Failure::NoOpenStream);
+        }
+        if *target == Target::Stream && load.sizes.is_some() {
+            return Err(Failure::OneSize { target: *target });
+        }
+    }
+    let longest = load.sizes.as_ref().map_or(0, SizeMix::longest);
+    debug_assert!(longest <= SIZE_MAX, "sizes are checked where they are read");
+    Ok(())
+}
+
+impl Plan {
+    /// What a `bench` runs, and what is to be known of it before.
+    pub(crate) fn of_bench(args: &BenchArgs) -> Result<(Self, Vec<String>), Failure> {
+        let available = cores::available()?;
+        let (server, client) = (args.server_cores.as_ref(), args.run.client_cores.as_ref());
+        let cores = cores::of_bench(&available, server, client)?;
+        let mut warnings = build_warnings();
+        if cores.are_shared() {
+            let is_alone = available.len() < 2;
+            let why = if is_alone { "there is only one core" } else { "a core is shared" };
+            warnings.push(format!(
+                "{why}: server and client take its time from each other, and latencies say little"
+            ));
+        }
+        let mut targets = Vec::new();
+        for target in &args.target {
+            if !targets.contains(target) {
+                targets.push(*target);
+            }
+        }
+        let load = load_plan(&args.run, cores.client)?;
+        check_targets(&targets, &load)?;
+        let workloads = args.workload.workloads(load.pace.is_open());
+        let server = Side::Here(cores.server);
+        let plan = Self { targets, workloads, repeat: args.run.repeat, load, server };
+        Ok((plan, warnings))
+    }
 }
 
 /// What is to be known of the figures before they are read.
@@ -124,22 +181,41 @@ fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure>
         );
     }
     let host = Host::describe();
-    let repeats = measure(&plan, &interrupt)?;
-    let report = Report::new(host, plan.conditions(warnings), &repeats);
+    let mut conditions = plan.conditions(warnings);
+    let (repeats, is_partial) = measure(&plan, &interrupt)?;
+    conditions.is_partial = is_partial;
+    let report = Report::new(host, conditions, &repeats);
     sink.write(&report)?;
+    verdict(&report)
+}
+
+/// The failure that figures are, where they are one.
+fn verdict(report: &Report) -> Result<(), Failure> {
+    if report.conditions.is_partial {
+        return Err(Failure::Interrupted);
+    }
     let errors: u64 = report.runs.iter().map(|run| run.errors).sum();
-    match report.runs.iter().find_map(|run| run.first_error.clone()) {
-        Some(first) if errors > 0 => Err(Failure::CallsFailed { count: errors, first }),
-        _ => Ok(()),
+    if let Some(first) = report.runs.iter().find_map(|run| run.first_error.clone())
+        && errors > 0
+    {
+        return Err(Failure::CallsFailed { count: errors, first });
+    }
+    let void = report.runs.iter().find(|run| run.void.is_some());
+    match void.and_then(|run| Some((run, run.void.clone()?))) {
+        Some((run, why)) => {
+            Err(Failure::Void { run: format!("{} {}", run.workload, run.target), why })
+        }
+        None => Ok(()),
     }
 }
 
-/// Runs everything: for each repeat, the runs in the order of the report.
-fn measure(plan: &Plan, interrupt: &Interrupt) -> Result<Vec<Vec<Run>>, Failure> {
+/// Runs everything: for each repeat, the runs in the order of the report. What was measured before
+/// an interruption is kept, and true given with it.
+fn measure(plan: &Plan, interrupt: &Interrupt) -> Result<(Vec<Vec<Run>>, bool), Failure> {
     let progress = Progress::begin(plan.expected());
-    let mut repeats = Vec::new();
+    let mut repeats: Vec<Vec<Run>> = Vec::new();
     for repeat in 1..=plan.repeat {
-        let mut runs = Vec::new();
+        repeats.push(Vec::new());
         for workload in &plan.workloads {
             for target in &plan.targets {
                 let of = format!("{repeat}/{}", plan.repeat);
@@ -147,20 +223,34 @@ fn measure(plan: &Plan, interrupt: &Interrupt) -> Result<Vec<Vec<Run>>, Failure>
                     1 => format!("{workload} {target}"),
                     _ => format!("{workload} {target}, {of}"),
                 });
-                runs.push(measure_one(plan, *workload, *target, (interrupt, &progress))?);
+                let outcome = measure_one(plan, *workload, *target, (interrupt, &progress));
+                let (run, is_whole) = match outcome {
+                    Ok(Outcome::Whole(run)) => (Some(run), true),
+                    Ok(Outcome::Cut(run)) => (Some(run), false),
+                    Err(Failure::Interrupted) if repeats.iter().any(|it| !it.is_empty()) => {
+                        (None, false)
+                    }
+                    Err(failure) => return Err(failure),
+                };
+                if let Some(runs) = repeats.last_mut() {
+                    runs.extend(run);
+                }
+                if !is_whole {
+                    return Ok((repeats, true));
+                }
             }
         }
-        repeats.push(runs);
     }
-    Ok(repeats)
+    Ok((repeats, false))
 }
 
-fn measure_one(
+/// One run of a target under a workload, with a server of its own where that is here.
+pub(crate) fn measure_one(
     plan: &Plan,
     workload: Workload,
     target: Target,
     watch: (&Interrupt, &Progress),
-) -> Result<Run, Failure> {
+) -> Result<Outcome, Failure> {
     match &plan.server {
         Side::Here(cores) => {
             let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -177,22 +267,27 @@ fn measure_one(
 impl Plan {
     /// Time that everything takes, roughly.
     fn expected(&self) -> Duration {
-        let each = self.load.warmup + self.load.duration + OVERHEAD;
+        let each = self.load.lengths.expected() + OVERHEAD;
         let runs = self.targets.len() * self.workloads.len();
         each * self.repeat * u32::try_from(runs).unwrap_or(u32::MAX)
     }
 
-    fn conditions(&self, warnings: Vec<String>) -> Conditions {
+    pub(crate) fn conditions(&self, warnings: Vec<String>) -> Conditions {
+        let sizes = self.load.sizes.as_ref().map(|sizes| format!(", {sizes}")).unwrap_or_default();
         Conditions {
             server: match &self.server {
                 Side::Here(cores) => format!("server on core {cores}, over loopback"),
                 Side::There(address) => format!("server at {address}"),
             },
             client: format!("client on core {}", self.load.cores),
-            duration: self.load.duration,
-            warmup: self.load.warmup,
+            load: match &self.load.pace {
+                Pace::Closed => format!("closed loop{sizes}"),
+                Pace::Open(arrivals) => format!("open loop, {arrivals}{sizes}"),
+            },
+            lengths: self.load.lengths,
             spin: self.load.spin,
             repeat: self.repeat,
+            is_partial: false,
             warnings,
         }
     }

@@ -49,6 +49,16 @@ pub(crate) enum Failure {
     FrameLen { found: u64, wanted: usize },
     #[error("no call of {workload} was answered in the time that is measured; take a longer one")]
     NoCalls { workload: String },
+    #[error("{target} sends calls of one length: leave --sizes out, or measure `ringcall` alone")]
+    OneSize { target: Target },
+    #[error("the items of a stream follow each other: measure `stream` without --rate and --trace")]
+    NoOpenStream,
+    #[error("cannot read the trace {}: {source}", path.display())]
+    ReadTrace { path: PathBuf, source: io::Error },
+    #[error("line {line} of the trace {}: {why}", path.display())]
+    BadTrace { path: PathBuf, line: usize, why: String },
+    #[error("the run {run} is void: {why}")]
+    Void { run: String, why: String },
     #[error("{count} calls failed, the first with: {first}")]
     CallsFailed { count: u64, first: String },
     #[error("cannot make a histogram: {0}")]

@@ -1,40 +1,60 @@
-//! The client side of a run: its threads are started, let through the gate and collected.
+//! The client side of a run: its threads are started, let through the gate, listened to and
+//! stopped.
 
 use std::{
     net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
+    client,
+    course::{Course, Lengths, Phase},
     error::Failure,
     floor,
+    gate::{Event, Gate, GateKey, State},
+    generator::{Arrivals, Clock, SizeMix},
     interrupt::Interrupt,
-    measure::{Run, ServerFigures, ThreadFigures},
+    measure::{Run, ServerFigures},
     parse::CoreList,
     progress::Progress,
-    server::Server,
-    target::{self, Target},
-    window::{Event, Gate, Window},
+    server::{Sample, Server},
+    target::Target,
     workload::Workload,
 };
 
 /// Longest time for which the main thread does not look for Ctrl-C.
-const TICK: Duration = Duration::from_millis(100);
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// Time between the last thread's being ready and the beginning of the load, so that every thread
+/// has heard of it.
+const LEAD: Duration = Duration::from_millis(1);
 
 /// How to load a server.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadPlan {
     pub(crate) cores: CoreList,
     pub(crate) spin: Duration,
-    pub(crate) warmup: Duration,
-    pub(crate) duration: Duration,
+    pub(crate) lengths: Lengths,
+    pub(crate) pace: Pace,
+    /// The sizes of calls, where they are not all as long as the workload says.
+    pub(crate) sizes: Option<SizeMix>,
+    /// What arrivals and sizes are drawn from.
+    pub(crate) seed: u64,
+}
+
+/// When calls are made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Pace {
+    /// Each when the one before it was answered.
+    Closed,
+    /// When they are due, whatever became of those before.
+    Open(Arrivals),
 }
 
 /// What a client thread is to do.
@@ -42,10 +62,13 @@ pub(crate) struct ClientThread {
     pub(crate) target: Target,
     pub(crate) address: SocketAddr,
     pub(crate) core: usize,
-    pub(crate) spin: Duration,
     pub(crate) workload: Workload,
+    /// Its number among the client threads, and how many there are.
+    pub(crate) number: usize,
+    pub(crate) threads: usize,
     /// Connections of this thread.
     pub(crate) connections: u32,
+    pub(crate) plan: LoadPlan,
     pub(crate) gate: Gate,
 }
 
@@ -53,12 +76,33 @@ pub(crate) struct ClientThread {
 struct Threads<'a> {
     target: Target,
     events: Receiver<Event>,
+    keys: Vec<GateKey>,
     /// Threads that have not ended.
     running: usize,
-    figures: Vec<ThreadFigures>,
-    is_given_up: Arc<AtomicBool>,
+    first_error: Option<String>,
+    state: Arc<State>,
     interrupt: &'a Interrupt,
     progress: &'a Progress,
+}
+
+/// What became of a run.
+pub(crate) enum Outcome {
+    Whole(Run),
+    /// It was interrupted; what was measured until then.
+    Cut(Run),
+}
+
+impl Pace {
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+}
+
+impl ClientThread {
+    /// The seed of this thread.
+    pub(crate) fn seed(&self) -> u64 {
+        self.plan.seed.wrapping_add(self.number as u64)
+    }
 }
 
 /// Loads a target with a workload and gives what was measured. `server` is the one that is
@@ -70,95 +114,141 @@ pub(crate) fn run(
     server: Option<&Server>,
     plan: &LoadPlan,
     watch: (&Interrupt, &Progress),
-) -> Result<Run, Failure> {
-    let (sender, events) = channel();
-    let is_given_up = Arc::<AtomicBool>::default();
-    let mut keys = Vec::new();
-    for (core, connections) in
-        plan.cores.0.iter().zip(workload.connections_by_thread(plan.cores.0.len()))
-    {
-        if connections == 0 {
-            continue;
-        }
-        let (gate, key) = Gate::new(sender.clone(), Arc::clone(&is_given_up));
-        let (core, spin) = (*core, plan.spin);
-        let thread = ClientThread { target, address, core, spin, workload, connections, gate };
-        let sender = sender.clone();
-        let body = move || {
-            let outcome = panic::catch_unwind(AssertUnwindSafe(|| match target {
-                Target::Ringcall | Target::Stream => target::run(&thread),
-                Target::Floor | Target::Server => floor::client::run(&thread),
-            }));
-            let outcome = outcome.unwrap_or(Err(Failure::Panicked { target, side: "client" }));
-            // Where nobody listens the run was given up.
-            let _ = sender.send(Event::Ended(Box::new(outcome)));
-        };
-        let started = thread::Builder::new().name(format!("client-{core}")).spawn(body);
-        started.map_err(|source| Failure::Io { target, side: "client", source })?;
-        keys.push(key);
-    }
-    let (interrupt, progress) = watch;
-    let running = keys.len();
-    let figures = Vec::new();
-    let mut threads =
-        Threads { target, events, running, figures, is_given_up, interrupt, progress };
-    for _ in 0..running {
+) -> Result<Outcome, Failure> {
+    let clock = Clock::new();
+    let mut threads = Threads::start(target, workload, address, plan, watch)?;
+    for _ in 0..threads.running {
         threads.wait_ready()?;
     }
-    let window = Window::after(plan.warmup, plan.duration);
-    keys.iter().for_each(|key| key.open(window));
-    threads.wait_until(window.start)?;
-    let before = server.map(Server::sample).transpose()?;
-    threads.wait_until(window.end)?;
-    let after = server.map(Server::sample).transpose()?;
-    threads.wait_ended()?;
-    let server = before.zip(after).map(|(before, after)| ServerFigures {
-        counters: after.counters.since(&before.counters),
-        elapsed: after.at - before.at,
-    });
-    Run::of(target, workload, &threads.figures, server)
+    let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let grid = plan.lengths.grid(clock.now_ns() + ns(LEAD));
+    let mut course = Course::begin(plan.lengths, grid, threads.running, plan.pace.is_open())?;
+    threads.keys.iter().for_each(|key| key.open(grid));
+    let ended = threads.follow(&mut course, server);
+    let ended = match ended {
+        // What was measured until then is kept.
+        Err(Failure::Interrupted) if course.cut_short() => None,
+        ended => Some(ended?),
+    };
+    let first_error = threads.first_error.take();
+    let figures = |samples: (Sample, Sample)| ServerFigures {
+        counters: samples.1.counters.since(&samples.0.counters),
+        elapsed: samples.1.at - samples.0.at,
+    };
+    let is_whole = ended.is_some();
+    let server = ended.flatten().map(figures);
+    let run = Run::of(target, workload, plan, (course.measured, first_error), server)?;
+    Ok(if is_whole { Outcome::Whole(run) } else { Outcome::Cut(run) })
 }
 
-impl Threads<'_> {
+impl<'a> Threads<'a> {
+    /// Starts a thread on each core that has connections.
+    fn start(
+        target: Target,
+        workload: Workload,
+        address: SocketAddr,
+        plan: &LoadPlan,
+        (interrupt, progress): (&'a Interrupt, &'a Progress),
+    ) -> Result<Self, Failure> {
+        let (sender, events) = channel();
+        let state = Arc::<State>::default();
+        let connections = workload.connections_by_thread(plan.cores.0.len());
+        let used = connections.iter().filter(|connections| **connections > 0).count();
+        let mut threads = Self {
+            target,
+            events,
+            keys: Vec::new(),
+            running: 0,
+            first_error: None,
+            state: Arc::clone(&state),
+            interrupt,
+            progress,
+        };
+        for (number, (core, connections)) in plan.cores.0.iter().zip(connections).enumerate() {
+            if connections == 0 {
+                continue;
+            }
+            let (gate, key) = Gate::new(number, sender.clone(), Arc::clone(&state));
+            let thread = ClientThread {
+                target,
+                address,
+                core: *core,
+                workload,
+                number,
+                threads: used,
+                connections,
+                plan: plan.clone(),
+                gate,
+            };
+            let sender = sender.clone();
+            let body = move || {
+                let outcome = panic::catch_unwind(AssertUnwindSafe(|| match target {
+                    Target::Ringcall | Target::Stream => client::run(thread),
+                    Target::Floor | Target::Server => floor::client::run(&thread),
+                }));
+                let outcome = outcome.unwrap_or(Err(Failure::Panicked { target, side: "client" }));
+                // Where nobody listens the run was given up.
+                let _ = sender.send(Event::Ended(outcome));
+            };
+            let started = thread::Builder::new().name(format!("client-{core}")).spawn(body);
+            started.map_err(|source| Failure::Io { target, side: "client", source })?;
+            threads.keys.push(key);
+            threads.running += 1;
+        }
+        Ok(threads)
+    }
+
     /// Waits until one more thread is ready.
     fn wait_ready(&mut self) -> Result<(), Failure> {
-        while !matches!(self.next(None)?, Some(Event::Ready)) {}
+        while !matches!(self.next()?, Some(Event::Ready)) {}
         Ok(())
     }
 
-    /// Waits for a time; fails early where a thread does.
-    fn wait_until(&mut self, time: Instant) -> Result<(), Failure> {
-        while Instant::now() < time {
-            self.next(Some(time))?;
+    /// Follows a run to its end. Gives what the server had counted when measuring began and when
+    /// it ended.
+    fn follow(
+        &mut self,
+        course: &mut Course,
+        server: Option<&Server>,
+    ) -> Result<Option<(Sample, Sample)>, Failure> {
+        let sample = || server.map(Server::sample).transpose();
+        let mut began = if course.phase() == Phase::Measuring { sample()? } else { None };
+        // Threads whose callers have all given up end by themselves.
+        while course.phase() != Phase::Over && self.running > 0 {
+            if let Some(Event::Tick(thread, tick)) = self.next()? {
+                let phase = course.phase();
+                for (thread, recorder) in course.take(thread, tick) {
+                    if let Some(key) = self.keys.get(thread) {
+                        key.give_back(recorder);
+                    }
+                }
+                if phase == Phase::WarmingUp && course.phase() != Phase::WarmingUp {
+                    began = sample()?;
+                }
+                self.progress.show(course);
+            }
         }
-        Ok(())
-    }
-
-    /// Waits until every thread has ended.
-    fn wait_ended(&mut self) -> Result<(), Failure> {
+        let ended = sample()?;
+        self.state.end();
         while self.running > 0 {
-            self.next(None)?;
+            self.next()?;
         }
-        Ok(())
+        course.cut_short();
+        Ok(began.zip(ended))
     }
 
-    /// Waits for a moment, until `time` at most, and takes what a thread tells.
-    fn next(&mut self, time: Option<Instant>) -> Result<Option<Event>, Failure> {
+    /// Waits for a moment and takes what a thread tells.
+    fn next(&mut self) -> Result<Option<Event>, Failure> {
         self.interrupt.check()?;
         self.progress.tick();
-        let left = time.map_or(TICK, |time| time.saturating_duration_since(Instant::now()));
-        if self.running == 0 {
-            // All have given up early: there is nobody to hear from.
-            thread::sleep(left.min(TICK));
-            return Ok(None);
-        }
-        match self.events.recv_timeout(left.min(TICK)) {
+        match self.events.recv_timeout(LOOK_AFTER) {
             Ok(Event::Ended(outcome)) => {
                 self.running -= 1;
-                self.figures.push((*outcome)?);
+                let first_error = outcome?;
+                self.first_error = self.first_error.take().or(first_error);
                 Ok(None)
             }
-            Ok(Event::Ready) => Ok(Some(Event::Ready)),
+            Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(Failure::Panicked { target: self.target, side: "client" })
@@ -170,6 +260,6 @@ impl Threads<'_> {
 impl Drop for Threads<'_> {
     /// Threads that still run are told that nobody waits for them.
     fn drop(&mut self) {
-        self.is_given_up.store(true, Ordering::Relaxed);
+        self.state.give_up();
     }
 }

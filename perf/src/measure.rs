@@ -1,24 +1,32 @@
 //! Figures: latencies, CPU time, and what is made of them.
 //!
-//! Each client thread records for itself; what the threads and the repeats have measured is put
-//! together here.
+//! What the client threads recorded comes from the course of a run; here it becomes the figures of
+//! a run, a verdict on them, and the figures of several repeats.
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use ringcall::ShardCounters;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{error::Failure, target::Target, workload::Workload};
+use crate::{
+    course::{Measured, Slice, percentile_name},
+    error::Failure,
+    generator::{Interval, Latencies, interval_of, median},
+    load::{LoadPlan, Pace},
+    target::Target,
+    workload::Workload,
+};
 
-/// Longest latency that is told apart from longer ones, in nanoseconds: 60 s.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
+/// Lateness of the generator from which on a run is void, as a part of the latency at the same
+/// percentile.
+const LATENESS_MAX: f64 = 0.1;
 
-/// Decimal digits of a latency that are kept.
-const LATENCY_DIGITS: u8 = 3;
+/// Percentiles at which the generator's lateness is looked at, beside the one that is to be sure.
+const JUDGED_AT: [f64; 2] = [0.5, 0.99];
 
-/// Latencies of calls.
-pub(crate) struct Latencies(Histogram<u64>);
+/// Least part of the calls that were due which must have been answered for a run to be one at the
+/// rate that it names.
+const ANSWERED_MIN: f64 = 0.98;
 
 /// The percentiles that are reported, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -29,18 +37,6 @@ pub(crate) struct Percentiles {
     pub(crate) p999: u64,
     pub(crate) p9999: u64,
     pub(crate) max: u64,
-}
-
-/// What one client thread has measured.
-pub(crate) struct ThreadFigures {
-    pub(crate) latencies: Latencies,
-    pub(crate) errors: u64,
-    /// What the first call that failed, also while warming up, failed with.
-    pub(crate) first_error: Option<String>,
-    /// Time that was measured, by this thread's clock reads.
-    pub(crate) elapsed: Duration,
-    /// What its shard has counted in that time, with the thread's CPU time.
-    pub(crate) counters: ShardCounters,
 }
 
 /// What the server has counted between two of its samples.
@@ -59,144 +55,213 @@ pub(crate) struct Run {
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
     pub(crate) calls_per_s: f64,
+    /// What users wait: from when a call was due where the load is open, else from when it was
+    /// made.
     pub(crate) latency_ns: Percentiles,
     /// None where the server is another process.
     pub(crate) server_cpu_ns_per_call: Option<f64>,
     pub(crate) client_cpu_ns_per_call: f64,
     pub(crate) server: Option<ShardCounters>,
     pub(crate) client: ShardCounters,
+    /// What an open load has besides.
+    pub(crate) open: Option<OpenFigures>,
+    /// How sure the percentile is that was to be sure.
+    pub(crate) interval: Option<Interval>,
+    /// Why the figures say nothing of the target, where that is so.
+    pub(crate) void: Option<String>,
+    /// What is to be known of the figures otherwise.
+    pub(crate) doubts: Vec<String>,
+    /// All latencies, and by tick.
+    pub(crate) latencies: Latencies,
+    pub(crate) series: Vec<Slice>,
+    pub(crate) warmed_for: Duration,
 }
 
-impl Latencies {
-    pub(crate) fn new() -> Result<Self, Failure> {
-        Ok(Self(Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS)?))
+/// Figures of an open load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct OpenFigures {
+    /// Calls a second that were due.
+    pub(crate) offered_per_s: f64,
+    /// From when calls were made: what a closed loop would have seen.
+    pub(crate) from_send_ns: Percentiles,
+    /// How late the generator was.
+    pub(crate) lateness_ns: Percentiles,
+}
+
+impl Percentiles {
+    pub(crate) fn of(latencies: &Latencies) -> Self {
+        Self {
+            p50: latencies.at(0.5),
+            p90: latencies.at(0.9),
+            p99: latencies.at(0.99),
+            p999: latencies.at(0.999),
+            p9999: latencies.at(0.9999),
+            max: latencies.max(),
+        }
     }
 
-    /// Records one call.
-    #[inline]
-    pub(crate) fn record(&mut self, latency: Duration) {
-        let ns = latency.as_secs() * 1_000_000_000 + u64::from(latency.subsec_nanos());
-        self.0.saturating_record(ns);
-    }
-
-    /// Forgets what was recorded, when the warm-up is over.
-    pub(crate) fn clear(&mut self) {
-        self.0.reset();
-    }
-
-    /// Calls that were recorded.
-    pub(crate) fn calls(&self) -> u64 {
-        self.0.len()
-    }
-
-    fn add(&mut self, other: &Self) {
-        // Both have the same bounds, so that there is room for every value.
-        let _ = self.0.add(&other.0);
-    }
-
-    fn percentiles(&self) -> Percentiles {
-        Percentiles {
-            p50: self.0.value_at_quantile(0.5),
-            p90: self.0.value_at_quantile(0.9),
-            p99: self.0.value_at_quantile(0.99),
-            p999: self.0.value_at_quantile(0.999),
-            p9999: self.0.value_at_quantile(0.9999),
-            max: self.0.max(),
+    /// The median of each over repeats, and the longest of all.
+    fn of_repeats<'a>(repeats: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let mid = |figure: fn(&Self) -> u64| {
+            median(repeats.clone().map(|it| figure(it) as f64).collect()) as u64
+        };
+        Self {
+            p50: mid(|it| it.p50),
+            p90: mid(|it| it.p90),
+            p99: mid(|it| it.p99),
+            p999: mid(|it| it.p999),
+            p9999: mid(|it| it.p9999),
+            max: repeats.clone().map(|it| it.max).max().unwrap_or(0),
         }
     }
 }
 
 impl Run {
-    /// Puts the threads of a run together.
+    /// The figures of a run, from what its threads and its server measured.
     ///
     /// The threads and the server take their figures at slightly different times; each rate is
     /// over the time of whoever took it, so that this does not matter.
     pub(crate) fn of(
         target: Target,
         workload: Workload,
-        threads: &[ThreadFigures],
+        plan: &LoadPlan,
+        (measured, first_error): (Measured, Option<String>),
         server: Option<ServerFigures>,
     ) -> Result<Self, Failure> {
-        let mut latencies = Latencies::new()?;
-        let (mut calls_per_s, mut client_cpu_per_s) = (0.0, 0.0);
-        let mut client = ShardCounters::default();
-        for thread in threads {
-            latencies.add(&thread.latencies);
-            let seconds = thread.elapsed.as_secs_f64();
-            calls_per_s += thread.latencies.calls() as f64 / seconds;
-            client_cpu_per_s += thread.counters.cpu_ns as f64 / seconds;
-            client = client.plus(&thread.counters);
-        }
-        let first_error = threads.iter().find_map(|thread| thread.first_error.clone());
-        let errors = threads.iter().map(|thread| thread.errors).sum();
-        if latencies.calls() == 0 {
+        let latencies = measured.total.latencies();
+        if latencies.count() == 0 {
+            let count = measured.errors + measured.errors_before;
             return Err(match first_error {
-                Some(first) => Failure::CallsFailed { count: errors, first },
+                Some(first) => Failure::CallsFailed { count, first },
                 None => Failure::NoCalls { workload: workload.to_string() },
             });
+        }
+        let calls_per_s = measured.calls_per_s;
+        let passed: Duration = measured.series.iter().map(|slice| slice.length).sum();
+        let open = match (&measured.total.open, &plan.pace) {
+            (Some(open), Pace::Open(arrivals)) => Some(OpenFigures {
+                offered_per_s: arrivals.offered_per_s(passed),
+                from_send_ns: Percentiles::of(&measured.total.from_send),
+                lateness_ns: Percentiles::of(&open.lateness),
+            }),
+            _ => None,
+        };
+        let void = measured.total.open.as_ref().and_then(|record| {
+            let quantile = plan.lengths.precision.quantile;
+            let lateness = |quantile| record.lateness.at(quantile);
+            too_late(quantile, lateness, |quantile| record.from_due.at(quantile))
+        });
+        let mut doubts = measured.doubts;
+        if let Some(offered) = open.map(|open| open.offered_per_s)
+            && calls_per_s < offered * ANSWERED_MIN
+        {
+            doubts.push(format!(
+                "{target} answered {calls_per_s:.0} calls/s of the {offered:.0} that were due: it \
+                 is overloaded, and its latencies grow for as long as that lasts"
+            ));
         }
         Ok(Self {
             target,
             workload,
-            calls: latencies.calls(),
-            errors,
-            first_error,
+            calls: latencies.count(),
+            errors: measured.errors,
+            first_error: first_error.filter(|_| measured.errors > 0),
             calls_per_s,
-            latency_ns: latencies.percentiles(),
+            latency_ns: Percentiles::of(latencies),
             server_cpu_ns_per_call: server.map(|server| {
                 server.counters.cpu_ns as f64 / server.elapsed.as_secs_f64() / calls_per_s
             }),
-            client_cpu_ns_per_call: client_cpu_per_s / calls_per_s,
+            client_cpu_ns_per_call: measured.client_cpu_per_s / calls_per_s,
             server: server.map(|server| server.counters),
-            client,
+            client: measured.client,
+            open,
+            interval: measured.interval,
+            void,
+            doubts,
+            latencies: latencies.clone(),
+            series: measured.series,
+            warmed_for: measured.warmed_for,
         })
     }
 
     /// Puts the repeats of a run together: the median of each figure, the sum of each count, and
-    /// the longest latency of all. None where there is no repeat.
+    /// the longest latency of all. The distribution and the course are those of the repeat in the
+    /// middle, by its p99. None where there is no repeat.
     pub(crate) fn of_repeats(repeats: &[&Self]) -> Option<Self> {
-        let first = repeats.first()?;
+        let mut by_p99 = repeats.to_vec();
+        by_p99.sort_by_key(|run| run.latency_ns.p99);
+        let middle = by_p99.get(by_p99.len() / 2)?;
         let mid =
             |figure: fn(&Self) -> f64| median(repeats.iter().map(|run| figure(run)).collect());
-        let mid_ns = |figure: fn(&Percentiles) -> u64| {
-            median(repeats.iter().map(|run| figure(&run.latency_ns) as f64).collect()) as u64
-        };
         let server_cpu: Option<Vec<f64>> =
             repeats.iter().map(|run| run.server_cpu_ns_per_call).collect();
         let add = |sum: ShardCounters, counters| sum.plus(&counters);
         let server: Option<Vec<ShardCounters>> = repeats.iter().map(|run| run.server).collect();
+        let opens: Option<Vec<OpenFigures>> = repeats.iter().map(|run| run.open).collect();
+        let open = opens.filter(|opens| !opens.is_empty()).map(|opens| OpenFigures {
+            offered_per_s: median(opens.iter().map(|open| open.offered_per_s).collect()),
+            from_send_ns: Percentiles::of_repeats(opens.iter().map(|open| &open.from_send_ns)),
+            lateness_ns: Percentiles::of_repeats(opens.iter().map(|open| &open.lateness_ns)),
+        });
+        let latency_ns = Percentiles::of_repeats(repeats.iter().map(|run| &run.latency_ns));
+        let mut doubts: Vec<String> = Vec::new();
+        for doubt in repeats.iter().flat_map(|run| &run.doubts) {
+            if !doubts.contains(doubt) {
+                doubts.push(doubt.clone());
+            }
+        }
+        // Repeats are as good as sections, and see what comes and goes between them as well.
+        let of_repeats: Vec<f64> =
+            repeats.iter().filter_map(|run| Some(run.interval?.value)).collect();
+        let interval = interval_of(median(of_repeats.clone()), &of_repeats).or(middle.interval);
         Some(Self {
-            target: first.target,
-            workload: first.workload,
             calls: repeats.iter().map(|run| run.calls).sum(),
             errors: repeats.iter().map(|run| run.errors).sum(),
             first_error: repeats.iter().find_map(|run| run.first_error.clone()),
             calls_per_s: mid(|run| run.calls_per_s),
-            latency_ns: Percentiles {
-                p50: mid_ns(|latency| latency.p50),
-                p90: mid_ns(|latency| latency.p90),
-                p99: mid_ns(|latency| latency.p99),
-                p999: mid_ns(|latency| latency.p999),
-                p9999: mid_ns(|latency| latency.p9999),
-                max: repeats.iter().map(|run| run.latency_ns.max).max().unwrap_or(0),
-            },
+            latency_ns,
             server_cpu_ns_per_call: server_cpu.map(median),
             client_cpu_ns_per_call: mid(|run| run.client_cpu_ns_per_call),
             server: server.map(|all| all.into_iter().fold(ShardCounters::default(), add)),
             client: repeats.iter().map(|run| run.client).fold(ShardCounters::default(), add),
+            open,
+            interval,
+            // Half of the repeats must be sound for the one in the middle to be.
+            void: majority_void(repeats),
+            doubts,
+            ..(*middle).clone()
         })
     }
 }
 
-/// The value in the middle, or the mean of the two there; zero where there is none.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match (values.get(middle.wrapping_sub(1)), values.get(middle)) {
-        (Some(below), Some(above)) if values.len().is_multiple_of(2) => (below + above) / 2.0,
-        (_, Some(value)) => *value,
-        _ => 0.0,
+/// Why half of the repeats or more are void, where they are.
+fn majority_void(repeats: &[&Run]) -> Option<String> {
+    let voids: Vec<&String> = repeats.iter().filter_map(|run| run.void.as_ref()).collect();
+    let is_void = 2 * voids.len() >= repeats.len();
+    voids.first().filter(|_| is_void).map(ToString::to_string)
+}
+
+/// Says where the generator was so late that its lateness could be what was measured.
+fn too_late(
+    wanted: f64,
+    lateness: impl Fn(f64) -> u64,
+    latency: impl Fn(f64) -> u64,
+) -> Option<String> {
+    let mut quantiles = JUDGED_AT.to_vec();
+    if !quantiles.contains(&wanted) {
+        quantiles.push(wanted);
     }
+    let found = quantiles
+        .into_iter()
+        .find(|quantile| lateness(*quantile) as f64 > latency(*quantile) as f64 * LATENESS_MAX)?;
+    let us = |ns: u64| ns as f64 / 1e3;
+    Some(format!(
+        "at {} the load generator was late by {:.1} µs where calls took {:.1} µs, so that what was \
+         measured may be the generator; give it cores of its own, more of them, or a lower rate",
+        percentile_name(found),
+        us(lateness(found)),
+        us(latency(found)),
+    ))
 }
 
 /// CPU time that this thread has used, in nanoseconds.
@@ -210,66 +275,45 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
-
-    const WORKLOAD: Workload = Workload { connections: 1, depth: 1, size: 64 };
-
-    fn thread(latencies_us: &[u64], elapsed: Duration, cpu_ns: u64) -> ThreadFigures {
-        let mut latencies = Latencies::new().unwrap();
-        for us in latencies_us {
-            latencies.record(Duration::from_micros(*us));
-        }
-        let mut counters = ShardCounters::default();
-        counters.cpu_ns = cpu_ns;
-        ThreadFigures { latencies, errors: 0, first_error: None, elapsed, counters }
-    }
-
-    #[test]
-    fn threads_are_put_together() {
-        let threads = [
-            thread(&[10, 10, 30], Duration::from_secs(1), 600),
-            thread(&[20], Duration::from_secs(1), 200),
-        ];
-        let mut counters = ShardCounters::default();
-        counters.cpu_ns = 16_000;
-        let server = ServerFigures { counters, elapsed: Duration::from_secs(2) };
-        let run = Run::of(Target::Floor, WORKLOAD, &threads, Some(server)).unwrap();
-        assert_eq!(run.calls, 4);
-        assert_eq!(run.calls_per_s, 4.0);
-        assert_eq!(run.client_cpu_ns_per_call, 200.0);
-        assert_eq!(run.server_cpu_ns_per_call, Some(2000.0));
-        assert!((29_900..=30_100).contains(&run.latency_ns.max), "{:?}", run.latency_ns);
-        assert!((9_900..=10_100).contains(&run.latency_ns.p50), "{:?}", run.latency_ns);
-    }
-
-    #[test]
-    fn a_run_without_calls_has_no_figures() {
-        let idle = [thread(&[], Duration::from_secs(1), 0)];
-        let failure = Run::of(Target::Ringcall, WORKLOAD, &idle, None).unwrap_err();
-        assert!(failure.to_string().contains("no call of 1×1 64 B was answered"), "{failure}");
-    }
+    use crate::report::sample;
 
     #[test]
     fn repeats_give_medians_and_sums() {
-        let runs: Vec<Run> = [10, 30, 20]
-            .map(|us| {
-                let threads = [thread(&[us], Duration::from_micros(us), us)];
-                Run::of(Target::Ringcall, WORKLOAD, &threads, None).unwrap()
-            })
-            .into();
+        let runs = [10, 30, 20].map(|us| {
+            let mut run = sample::run(Target::Ringcall, 1, us as f64, 7.0);
+            run.latency_ns.p50 = us * 1000;
+            run.latency_ns.p99 = us * 2000;
+            run.latency_ns.max = us * 3000;
+            run.warmed_for = Duration::from_secs(us);
+            run
+        });
         let run = Run::of_repeats(&runs.iter().collect::<Vec<_>>()).unwrap();
-        assert_eq!(run.calls, 3);
-        assert_eq!(run.client_cpu_ns_per_call, 20.0);
-        assert!((run.calls_per_s - 50_000.0).abs() < 1e-6);
-        assert_eq!(run.latency_ns.p50, runs[2].latency_ns.p50);
-        assert_eq!(run.latency_ns.max, runs[1].latency_ns.max);
-        assert_eq!(run.server_cpu_ns_per_call, None);
+        assert_eq!(run.calls, 3000);
+        assert_eq!(run.server_cpu_ns_per_call, Some(20.0));
+        assert_eq!([run.latency_ns.p50, run.latency_ns.p99], [20_000, 40_000]);
+        assert_eq!(run.latency_ns.max, 90_000);
+        // The rest is of the repeat in the middle.
+        assert_eq!(run.warmed_for, Duration::from_secs(20));
+        assert!(Run::of_repeats(&[]).is_none());
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(vec![7.0]), 7.0);
-        assert_eq!(median(vec![]), 0.0);
+    fn a_run_is_void_where_the_generators_lateness_could_be_the_result() {
+        let latency = |_| 100_000;
+        assert_eq!(too_late(0.999, |_| 10_000, latency), None);
+        let only_at_p999 = |quantile| if quantile > 0.99 { 20_000 } else { 0 };
+        assert_eq!(too_late(0.99, only_at_p999, latency), None);
+        let why = too_late(0.999, only_at_p999, latency).unwrap();
+        assert!(why.starts_with("at p99.9 the load generator was late by 20.0 µs where"), "{why}");
+    }
+
+    #[test]
+    fn repeats_are_void_where_half_of_them_are() {
+        let sound = sample::run(Target::Ringcall, 1, 1.0, 1.0);
+        let mut void = sound.clone();
+        void.void = Some("late".to_owned());
+        let of = |runs: &[&Run]| Run::of_repeats(runs).unwrap().void;
+        assert_eq!(of(&[&sound, &sound, &void]), None);
+        assert_eq!(of(&[&sound, &void]).as_deref(), Some("late"));
     }
 }

@@ -5,13 +5,23 @@
 
 use std::{fmt, time::Duration};
 
-use crate::workload::{SIZE_MAX, SIZE_MIN};
+use crate::{
+    generator::{Rate, SizeMix, Spacing},
+    workload::{SIZE_MAX, SIZE_MIN},
+};
 
 /// Longest time that may be asked for.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest spin that may be asked for: a shard that spins for longer sleeps never.
 const SPIN_MAX: Duration = Duration::from_secs(1);
+
+/// Calls a second that may be asked for: one in ten seconds, and more than any core makes.
+const RATE_MIN: f64 = 0.1;
+const RATE_MAX: f64 = 1e9;
+
+/// Most calls of a burst: as many as the pacer could give out in a tenth of a second.
+const BURST_MAX: u32 = 100_000;
 
 /// Highest number of a core.
 const CORE_MAX: usize = 1023;
@@ -114,6 +124,87 @@ pub(crate) fn size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Calls a second: `100k`, a ramp `100k..400k/10s`, or steps `100k/5s,200k/5s`.
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
+    if let Some((from, to)) = text.split_once("..") {
+        let (to, over) = to.split_once('/').ok_or("a ramp takes a time, as `100k..400k/10s`")?;
+        return Ok(Rate::Ramp(calls_per_s(from)?, calls_per_s(to)?, duration(over)?));
+    }
+    if text.contains('/') {
+        let step = |step: &str| match step.split_once('/') {
+            Some((rate, time)) => Ok((calls_per_s(rate)?, duration(time)?)),
+            None => Err("each step takes a time, as `100k/5s,200k/5s`".to_owned()),
+        };
+        return Ok(Rate::Steps(text.split(',').map(step).collect::<Result<_, String>>()?));
+    }
+    Ok(Rate::Flat(calls_per_s(text)?))
+}
+
+/// Calls a second: `1000`, `100k`, `1.5M`.
+pub(crate) fn calls_per_s(text: &str) -> Result<f64, String> {
+    let wanted = "name calls a second as `1000`, `100k` or `1.5M`";
+    let (number, factor) = match text.trim() {
+        text if text.ends_with('k') => (&text[..text.len() - 1], 1e3),
+        text if text.ends_with('M') => (&text[..text.len() - 1], 1e6),
+        text => (text, 1.0),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no rate; {wanted}"))?;
+    match number * factor {
+        rate if rate > RATE_MAX => Err(format!("it is more than {RATE_MAX} calls a second")),
+        rate if rate >= RATE_MIN => Ok(rate),
+        _ => Err(format!("it is less than {RATE_MIN} calls a second; {wanted}")),
+    }
+}
+
+/// How arrivals are spread: `even`, `poisson`, `bursts:32`.
+pub(crate) fn spacing(text: &str) -> Result<Spacing, String> {
+    match text.split_once(':') {
+        None if text == "even" => Ok(Spacing::Even),
+        None if text == "poisson" => Ok(Spacing::Poisson),
+        Some(("bursts", calls)) => match calls.parse() {
+            Ok(calls @ 1..=BURST_MAX) => Ok(Spacing::Bursts(calls)),
+            _ => Err(format!("a burst has 1 to {BURST_MAX} calls")),
+        },
+        _ => Err("name `even`, `poisson`, or `bursts:32` for 32 at once".to_owned()),
+    }
+}
+
+/// Sizes with their weights: `64:9,4KiB:1`, or `fleet`.
+pub(crate) fn sizes(text: &str) -> Result<SizeMix, String> {
+    if text == "fleet" {
+        return Ok(SizeMix::Fleet);
+    }
+    let one = |part: &str| {
+        let (length, weight) = part.split_once(':').unwrap_or((part, "1"));
+        match weight.parse::<f64>() {
+            Ok(weight) if weight > 0.0 && weight.is_finite() => Ok((size(length)?, weight)),
+            _ => Err(format!("{weight:?} is no weight; name sizes as `64:9,4KiB:1` or `fleet`")),
+        }
+    };
+    Ok(SizeMix::Weighted(text.split(',').map(one).collect::<Result<_, _>>()?))
+}
+
+/// A percentile in 0 to 1: `p50`, `99.9`.
+pub(crate) fn percentile(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('p').parse::<f64>() {
+        // The nearest number to what was written, which a division by a hundred may miss.
+        Ok(percent) if (1.0..=99.999).contains(&percent) => Ok((percent * 1e6).round() / 1e8),
+        _ => Err("name a percentile from p1 to p99.999, as `p99.9`".to_owned()),
+    }
+}
+
+/// A part of a whole: `5%`, `0.05`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 0.01),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(share) if share > 0.0 && share * unit <= 1.0 => Ok(share * unit),
+        _ => Err("name a share as `5%`, above 0 and to 100%".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -171,5 +262,37 @@ mod tests {
         for text in ["", "0", "7", "-8", "1.5KiB", "8GiB", "16777185", "16MiB", "99999999999999"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn rates_are_flat_ramps_or_steps() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rate("100k").unwrap(), Rate::Flat(1e5));
+        assert_eq!(rate("1.5M").unwrap(), Rate::Flat(1.5e6));
+        assert_eq!(rate("1k..4k/10s").unwrap(), Rate::Ramp(1e3, 4e3, seconds(10)));
+        let steps = Rate::Steps(vec![(1e3, seconds(5)), (2e3, seconds(1))]);
+        assert_eq!(rate("1k/5s,2k/1s").unwrap(), steps);
+        for text in ["", "0", "-5", "k", "5kk", "1k..2k", "1k/5s,2k", "2G", "1k/0s", "nan", "inf"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn arrivals_sizes_percentiles_and_shares_are_named() {
+        assert_eq!(spacing("even").unwrap(), Spacing::Even);
+        assert_eq!(spacing("bursts:32").unwrap(), Spacing::Bursts(32));
+        let weighted = SizeMix::Weighted(vec![(64, 9.0), (4096, 1.0)]);
+        assert_eq!(sizes("64:9,4KiB").unwrap(), weighted);
+        assert_eq!(sizes("fleet").unwrap(), SizeMix::Fleet);
+        assert_eq!(percentile("p99.9").unwrap(), 0.999);
+        assert_eq!(share("5%").unwrap(), 0.05);
+        for text in ["bursts", "bursts:0", "bursts:x", "odd", ""] {
+            assert!(spacing(text).is_err(), "{text}");
+        }
+        for text in ["", "64:0", "64:x", "7:1", "fleets"] {
+            assert!(sizes(text).is_err(), "{text}");
+        }
+        assert!(percentile("p100").is_err() && percentile("x").is_err());
+        assert!(share("0").is_err() && share("200%").is_err());
     }
 }

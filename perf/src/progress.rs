@@ -1,13 +1,22 @@
 //! How far a run is: a bar on standard error, where that is a terminal.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    course::{Course, Phase},
+    report::{si, time},
+};
 
 /// The progress of a whole command.
 pub(crate) struct Progress {
     bar: ProgressBar,
     begun: Instant,
+    what: RefCell<String>,
 }
 
 impl Progress {
@@ -21,12 +30,30 @@ impl Progress {
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        Self { bar, begun: Instant::now() }
+        Self { bar, begun: Instant::now(), what: RefCell::default() }
     }
 
     /// Says what is being run.
     pub(crate) fn say(&self, what: String) {
-        self.bar.set_message(what);
+        self.bar.set_message(what.clone());
+        self.what.replace(what);
+    }
+
+    /// Shows the figures of a run so far.
+    pub(crate) fn show(&self, course: &Course) {
+        // Who cannot see it need not have it made, on a core that may be measured.
+        if self.bar.is_hidden() {
+            return;
+        }
+        let what = self.what.borrow();
+        self.bar.set_message(match (course.phase(), course.measured.series.last()) {
+            (Phase::WarmingUp, _) | (_, None) => format!("{what}: warming up"),
+            (_, Some(last)) => {
+                let rate = last.latencies.calls() as f64 / last.length.as_secs_f64().max(1e-9);
+                let p99 = course.measured.total.latencies().at(0.99) as f64;
+                format!("{what}: {} calls/s, p99 {}", si(rate), time(p99))
+            }
+        });
     }
 
     /// Moves the bar on. Called some ten times a second.

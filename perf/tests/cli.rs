@@ -66,14 +66,20 @@ fn assert_is_run(run: &Value) {
         "calls",
         "calls_per_s",
         "client_cpu_ns_per_call",
+        "confidence",
         "connections",
         "counters",
         "depth",
+        "doubts",
         "errors",
+        "latency_from_send_ns",
         "latency_ns",
+        "lateness_ns",
+        "offered_per_s",
         "server_cpu_ns_per_call",
         "size",
         "target",
+        "void",
     ];
     assert_eq!(keys(run), expected);
     assert_eq!(keys(&run["latency_ns"]), ["max", "p50", "p90", "p99", "p999", "p9999"]);
@@ -134,7 +140,7 @@ fn signal_to(child: &Child, signal: Signal) {
 fn without_arguments_for_a_command_it_measures_both_targets() {
     let document = json_of(&["--connections", "2", "--depth", "2"]);
     assert_eq!(document["schema"], 1);
-    assert_eq!(keys(&document), ["host", "runs", "schema"]);
+    assert_eq!(keys(&document), ["host", "partial", "runs", "schema"]);
     assert_eq!(keys(&document["host"]), ["commit", "cores", "cpu", "date", "kernel"]);
     let runs = document["runs"].as_array().unwrap();
     let targets: Vec<_> = runs.iter().map(|run| run["target"].as_str().unwrap()).collect();

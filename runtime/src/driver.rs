@@ -70,7 +70,7 @@ impl Driver {
                 server::begin_stop(&self.shard);
             }
             self.publish_cpu(now);
-            if self.shard.take_woke_tasks() {
+            if self.shard.take_woke_tasks() | self.shard.resume_tasks() {
                 executor::yield_now().await;
             }
             if now - self.work_since >= REACTOR_TURN_AFTER {

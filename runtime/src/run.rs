@@ -1,6 +1,12 @@
 //! Running a future on a shard of this thread: how a client gets one.
 
-use std::{future::Future, panic::resume_unwind, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::resume_unwind,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use ringcall_codec::ShardPlace;
 
@@ -93,9 +99,22 @@ pub async fn sleep(duration: Duration) {
     executor::sleep(duration).await;
 }
 
-/// Lets every other task that is runnable on this thread's executor run once.
+/// Lets every other task that is runnable on this thread's executor run once, and the shard's ring
+/// have a turn. A task that does so in a loop keeps the thread busy: the shard does not sleep.
 pub async fn yield_now() {
-    executor::yield_now().await;
+    let Some(shard) = Shard::existing() else {
+        return executor::yield_now().await;
+    };
+    let mut gave_way = false;
+    poll_fn(|cx| {
+        if gave_way {
+            return Poll::Ready(());
+        }
+        gave_way = true;
+        shard.give_way(cx.waker());
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The counters of the shard that this thread runs; none where it runs none.

@@ -76,6 +76,8 @@ pub(crate) struct Shard {
     woke_tasks: Cell<bool>,
     /// Set where the driver has something to submit that it has not looked at.
     has_news: Cell<bool>,
+    /// Tasks that wait for the driver's next turn.
+    gave_way: RefCell<Vec<Waker>>,
     /// Who waits for the shard to stop.
     stopped: RefCell<Vec<Waker>>,
     /// Set once the shard has begun to stop.
@@ -210,6 +212,7 @@ impl Shard {
             has_news: Cell::new(false),
             is_stopping: Cell::new(false),
             is_draining: Cell::new(false),
+            gave_way: RefCell::default(),
             stopped: RefCell::default(),
             driver: RefCell::new(None),
         });
@@ -254,7 +257,11 @@ impl Shard {
     /// Whether the driver has something to do that no completion will tell it of.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.has_news.get() || self.can_feed_starved() || self.must_stop() || self.must_drain()
+        self.has_news.get()
+            || !self.gave_way.borrow().is_empty()
+            || self.can_feed_starved()
+            || self.must_stop()
+            || self.must_drain()
     }
 
     /// Whether a connection waits for receive buffers and some are free again.
@@ -411,6 +418,25 @@ impl Shard {
     pub(crate) fn wake_task(&self, waker: &Waker) {
         self.woke_tasks.set(true);
         waker.wake_by_ref();
+    }
+
+    /// Leaves the waker of a task that gives way, to be woken when the driver has had a turn.
+    ///
+    /// It may not just stay runnable: the executor's reactor runs when nothing else is, and a task
+    /// that gives way in a loop would keep the driver waiting for that.
+    pub(crate) fn give_way(&self, waker: &Waker) {
+        self.gave_way.borrow_mut().push(waker.clone());
+        self.wake_driver();
+    }
+
+    /// Wakes the tasks that gave way. False where there was none.
+    #[inline]
+    pub(crate) fn resume_tasks(&self) -> bool {
+        let mut gave_way = self.gave_way.borrow_mut();
+        let were_there = !gave_way.is_empty();
+        // Waking makes runnable and runs nothing here.
+        gave_way.drain(..).for_each(Waker::wake);
+        were_there
     }
 
     /// Whether tasks may be runnable that the driver should give way to.

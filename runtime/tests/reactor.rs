@@ -407,3 +407,32 @@ fn a_shard_that_sleeps_on_runnable_tasks_serves_handlers_that_were_just_woken() 
         }
     });
 }
+
+/// A task that gives way in a loop has work: the shard does not wait between its turns. Nor does
+/// anything else wait for it: the reactor has its turns, and with it timers.
+#[test]
+fn a_task_that_gives_way_neither_waits_nor_keeps_others_waiting() {
+    let counted = RunConfig::new().run(async {
+        // The first turns are also those of a shard that starts.
+        ringcall::yield_now().await;
+        let before = ringcall::counters().unwrap();
+        let slept = Rc::new(Cell::new(0));
+        let sleeper = Rc::clone(&slept);
+        ringcall::spawn(async move {
+            loop {
+                ringcall::sleep(Duration::from_millis(1)).await;
+                sleeper.set(sleeper.get() + 1);
+            }
+        });
+        let mut yields = 0u64;
+        while slept.get() < 5 {
+            ringcall::yield_now().await;
+            yields += 1;
+        }
+        (yields, ringcall::counters().unwrap().since(&before))
+    });
+    let (yields, counted) = counted.unwrap();
+    // Each wait in the ring is an enter; there was one every fifth time.
+    assert!(counted.enters < yields / 20, "{yields} yields, {} enters", counted.enters);
+    assert!(counted.reactor_turns > 5, "{yields} yields, {} turns", counted.reactor_turns);
+}

@@ -1,18 +1,14 @@
 //! The floor's client, for a floor or a server of ringcall: keeps frames in flight on each
 //! connection and waits for as many bytes.
 //!
-//! The same closed loop as ringcall's: each frame that is complete is followed by the next. It
-//! reads the clock when bytes have arrived and when frames are sent, once a turn each, and
-//! records each frame. It sends from frames made beforehand, and looks at no byte that it receives
-//! while it measures.
+//! The same loops as ringcall's client. Closed: each frame that is complete is followed by the
+//! next. Open: frames are sent when they are due, on each connection in turn, and the thread never
+//! sleeps. It reads the clock when bytes have arrived and when frames are sent, once a turn each,
+//! and records each frame. It sends from frames made beforehand, and looks at no byte that it
+//! receives while it measures.
 
 use std::{
-    collections::VecDeque,
-    io, mem,
-    net::TcpStream,
-    os::fd::OwnedFd,
-    rc::Rc,
-    time::{Duration, Instant},
+    collections::VecDeque, io, mem, net::TcpStream, os::fd::OwnedFd, rc::Rc, time::Duration,
 };
 
 use ringcall::{
@@ -27,8 +23,10 @@ use super::{
 use crate::{
     cores,
     error::Failure,
-    load::ClientThread,
-    measure::{Latencies, ThreadFigures, thread_cpu_ns},
+    gate::Tick,
+    generator::{Clock, Recorder, Schedule, Timing},
+    load::{ClientThread, Pace},
+    measure::thread_cpu_ns,
 };
 
 /// Time within which a server must connect, and answer.
@@ -39,12 +37,36 @@ struct Client {
     turns: Turns,
     connections: Vec<Connection>,
     frame_len: usize,
-    latencies: Latencies,
+    clock: Clock,
+    recorder: Box<Recorder>,
+    /// What is due, where the load is open.
+    open: Option<OpenLoad>,
     /// Connections with frames to send.
     dirty: Vec<usize>,
     /// Kept for its capacity.
     completions: Vec<Completion>,
     counters: ShardCounters,
+}
+
+/// Frames that are due at a time.
+struct OpenLoad {
+    schedule: Schedule,
+    /// Most frames in flight on a connection.
+    depth: usize,
+    /// The connection whose turn it was.
+    turn: usize,
+    /// Whether the frame that is due waits for others to come back.
+    waits: bool,
+    /// When one came back last.
+    freed_ns: u64,
+}
+
+/// Frames that were sent at once and are alike in all times.
+struct Burst {
+    due_ns: u64,
+    free_ns: u64,
+    sent_ns: u64,
+    frames: usize,
 }
 
 struct Connection {
@@ -56,40 +78,49 @@ struct Connection {
     calls: Option<CallIds>,
     /// Frames to be sent.
     owed: usize,
-    /// Frames in flight, those that were sent at once together, oldest first.
-    bursts: VecDeque<(Instant, usize)>,
+    /// Those of them that were due at a time, oldest first.
+    due: VecDeque<Burst>,
+    /// Frames in flight, oldest first.
+    bursts: VecDeque<Burst>,
+    /// How many they are, with those to be sent.
+    in_flight: usize,
     /// Bytes of the frame that is being received.
     partial: usize,
     /// Set where frames are longer than a pool buffer.
     whole: Option<Whole>,
 }
 
-/// Runs a client thread: connects, keeps frames in flight until the window closes, and gives its
-/// figures.
-pub(crate) fn run(thread: &ClientThread) -> Result<ThreadFigures, Failure> {
+/// Runs a client thread: connects, keeps frames in flight until it is over. No call fails here
+/// without the run.
+pub(crate) fn run(thread: &ClientThread) -> Result<Option<String>, Failure> {
     cores::pin(thread.core).map_err(|source| Failure::Pin { core: thread.core, source })?;
     let io_failure = |source| Failure::Io { target: thread.target, side: "client", source };
     let mut client = Client::connect(thread)?;
-    let window = thread.gate.pass()?;
+    let grid = thread.gate.pass()?;
+    let measuring_ns = grid.measuring_ns();
+    if let Some(open) = &mut client.open {
+        open.schedule.begin(measuring_ns, measuring_ns - grid.begin_ns);
+    }
     client.begin(thread.workload.depth as usize);
-    while Instant::now() < window.start && !thread.gate.is_given_up() {
-        client.turn().map_err(io_failure)?;
+    let is_open = thread.plan.pace.is_open();
+    for number in 0.. {
+        let end_ns = grid.end_of(number);
+        let mut now_ns = 0;
+        while now_ns < end_ns && !thread.gate.is_over() {
+            now_ns = client.turn().map_err(io_failure)?;
+        }
+        if thread.gate.is_over() {
+            break;
+        }
+        let recorder = mem::replace(&mut client.recorder, thread.gate.recorder(is_open)?);
+        let (ended_ns, counters) = (client.clock.now_ns(), client.counters());
+        thread.gate.tell(Tick { recorder, errors: 0, ended_ns, counters });
     }
-    client.latencies.clear();
-    let start = Instant::now();
-    let before = client.counters();
-    let mut now = start;
-    while now < window.end && !thread.gate.is_given_up() {
-        now = client.turn().map_err(io_failure)?;
-    }
-    let elapsed = start.elapsed();
-    let counters = client.counters().since(&before);
-    let latencies = mem::replace(&mut client.latencies, Latencies::new()?);
     if !thread.gate.is_given_up() {
         client.drain().map_err(io_failure)?;
         client.check().map_err(|source| no_echo(thread, source))?;
     }
-    Ok(ThreadFigures { elapsed, counters, latencies, errors: 0, first_error: None })
+    Ok(None)
 }
 
 fn no_echo(thread: &ClientThread, source: io::Error) -> Failure {
@@ -99,13 +130,13 @@ fn no_echo(thread: &ClientThread, source: io::Error) -> Failure {
 impl Client {
     fn connect(thread: &ClientThread) -> Result<Self, Failure> {
         let frame_len = thread.workload.frame_len();
-        let turns = Turns::new(thread.spin)?;
+        let turns = Turns::new(thread.plan.spin)?;
         let is_large = frame_len > turns.ring.pool().buffer_len();
         let at_once =
             (SEND_BUFFER_MAX_DEFAULT / frame_len).clamp(1, thread.workload.depth as usize);
         let mut connections = Vec::new();
         for _ in 0..thread.connections {
-            if thread.gate.is_given_up() {
+            if thread.gate.is_over() {
                 return Err(Failure::Interrupted);
             }
             let address = thread.address;
@@ -121,7 +152,9 @@ impl Client {
                 frames: Some(frames),
                 calls,
                 owed: 0,
+                due: VecDeque::new(),
                 bursts: VecDeque::with_capacity(thread.workload.depth as usize),
+                in_flight: 0,
                 partial: 0,
                 whole: is_large.then(|| Whole::new(frame_len, 0)),
             });
@@ -131,13 +164,24 @@ impl Client {
             dirty: Vec::with_capacity(connections.len()),
             connections,
             frame_len,
-            latencies: Latencies::new()?,
+            clock: Clock::new(),
+            recorder: thread.gate.recorder(thread.plan.pace.is_open())?,
+            open: match &thread.plan.pace {
+                Pace::Closed => None,
+                Pace::Open(arrivals) => Some(OpenLoad {
+                    schedule: arrivals.schedule(thread.number, thread.threads, thread.seed()),
+                    depth: thread.workload.depth as usize,
+                    turn: 0,
+                    waits: false,
+                    freed_ns: 0,
+                }),
+            },
             completions: Vec::with_capacity(1024),
             counters: ShardCounters::default(),
         })
     }
 
-    /// Begins to receive on each connection, and to send `depth` frames.
+    /// Begins to receive on each connection, and to send `depth` frames where the loop is closed.
     fn begin(&mut self, depth: usize) {
         let ring = &mut self.turns.ring;
         for (token, connection) in (0..).zip(&self.connections) {
@@ -151,39 +195,72 @@ impl Client {
                 }
             }
         }
+        if self.open.is_some() {
+            return;
+        }
         for (index, connection) in self.connections.iter_mut().enumerate() {
             connection.owed = depth;
             self.dirty.push(index);
         }
-        self.send_owed(Instant::now());
+        self.send_owed();
     }
 
-    /// Waits, takes what has arrived, and sends as many frames as are complete. Gives the time
-    /// at which it arrived.
-    fn turn(&mut self) -> io::Result<Instant> {
-        let now = self.receive()?;
+    /// Waits, takes what has arrived, and sends as many frames as are complete, or due. Gives the
+    /// time at which it arrived.
+    fn turn(&mut self) -> io::Result<u64> {
+        let now_ns = self.receive()?;
+        self.take_due(now_ns);
         if !self.dirty.is_empty() {
-            self.send_owed(Instant::now());
+            self.send_owed();
         }
-        Ok(now)
+        Ok(now_ns)
+    }
+
+    /// Owes the frames that are due, each on the next connection that may have one more in flight.
+    fn take_due(&mut self, now_ns: u64) {
+        let Some(open) = &mut self.open else { return };
+        while open.schedule.due_ns() <= now_ns {
+            let free = (0..self.connections.len()).find_map(|_| {
+                open.turn = (open.turn + 1) % self.connections.len();
+                (self.connections[open.turn].in_flight < open.depth).then_some(open.turn)
+            });
+            let Some(index) = free else {
+                open.waits = true;
+                return;
+            };
+            let free_ns = if mem::take(&mut open.waits) { open.freed_ns } else { 0 };
+            let due_ns = open.schedule.due_ns();
+            open.schedule.advance();
+            let connection = &mut self.connections[index];
+            if connection.owed == 0 && connection.frames.is_some() {
+                self.dirty.push(index);
+            }
+            connection.owed += 1;
+            connection.in_flight += 1;
+            connection.due.push_back(Burst { due_ns, free_ns, sent_ns: 0, frames: 1 });
+        }
     }
 
     /// Waits and takes what has arrived. Gives the time at which it did.
     #[inline]
-    fn receive(&mut self) -> io::Result<Instant> {
-        self.turns.wait()?;
+    fn receive(&mut self) -> io::Result<u64> {
+        match self.open {
+            // What is due next may not wait for what arrives.
+            Some(_) => self.turns.look()?,
+            None => self.turns.wait()?,
+        }
         let mut completions = mem::take(&mut self.completions);
         self.turns.ring.drain(&mut completions);
-        let now = Instant::now();
+        let now_ns = self.clock.now_ns();
         for completion in completions.drain(..) {
-            self.handle(completion, now)?;
+            self.handle(completion, now_ns)?;
         }
         self.completions = completions;
-        Ok(now)
+        Ok(now_ns)
     }
 
     #[inline]
-    fn handle(&mut self, completion: Completion, now: Instant) -> io::Result<()> {
+    fn handle(&mut self, completion: Completion, now_ns: u64) -> io::Result<()> {
         let Completion { token, event, .. } = completion;
         let index = token as usize;
         let Some(connection) = self.connections.get_mut(index) else {
@@ -201,7 +278,7 @@ impl Client {
                         connection.partial += len;
                         let frames = connection.partial / self.frame_len;
                         connection.partial %= self.frame_len;
-                        self.complete(index, frames, now);
+                        self.complete(index, frames, now_ns);
                     }
                     Err(error) if is_no_buffers(&error) => self.counters.buffers_exhausted += 1,
                     Err(error) => return Err(error),
@@ -219,7 +296,7 @@ impl Client {
                 self.counters.bytes_received += len as u64;
                 let is_complete = whole.received(len).is_some();
                 whole.receive(&mut self.turns.ring, &connection.socket, token, buffer);
-                self.complete(index, usize::from(is_complete), now);
+                self.complete(index, usize::from(is_complete), now_ns);
             }
             Event::Sent { result, bytes, from } => {
                 let sent = result?;
@@ -240,28 +317,35 @@ impl Client {
         Ok(())
     }
 
-    /// Records frames that have arrived, and owes as many.
+    /// Records frames that have arrived, and owes as many where the loop is closed.
     #[inline]
-    fn complete(&mut self, index: usize, mut frames: usize, now: Instant) {
+    fn complete(&mut self, index: usize, mut frames: usize, now_ns: u64) {
         let connection = &mut self.connections[index];
         if frames == 0 {
             return;
         }
-        if connection.owed == 0 && connection.frames.is_some() {
-            self.dirty.push(index);
+        if let Some(open) = &mut self.open {
+            connection.in_flight -= frames.min(connection.in_flight);
+            open.freed_ns = now_ns;
+        } else {
+            if connection.owed == 0 && connection.frames.is_some() {
+                self.dirty.push(index);
+            }
+            connection.owed += frames;
         }
-        connection.owed += frames;
         while frames > 0 {
-            let Some((sent, in_flight)) = connection.bursts.front_mut() else {
+            let Some(burst) = connection.bursts.front_mut() else {
                 return;
             };
-            let arrived = frames.min(*in_flight);
+            let arrived = frames.min(burst.frames);
+            let Burst { due_ns, free_ns, sent_ns, .. } = *burst;
+            let timing = Timing { due_ns, free_ns, sent_ns, done_ns: now_ns };
             for _ in 0..arrived {
-                self.latencies.record(now - *sent);
+                self.recorder.record(timing);
             }
             frames -= arrived;
-            *in_flight -= arrived;
-            if *in_flight == 0 {
+            burst.frames -= arrived;
+            if burst.frames == 0 {
                 connection.bursts.pop_front();
             }
         }
@@ -269,7 +353,8 @@ impl Client {
 
     /// One send for each connection that owes frames and has none under way.
     #[inline]
-    fn send_owed(&mut self, now: Instant) {
+    fn send_owed(&mut self) {
+        let now_ns = self.clock.now_ns();
         for index in self.dirty.drain(..) {
             let connection = &mut self.connections[index];
             let Some(mut frames) = connection.frames.take() else {
@@ -277,7 +362,13 @@ impl Client {
             };
             let count = connection.owed.min(frames.len() / self.frame_len);
             connection.owed -= count;
-            connection.bursts.push_back((now, count));
+            if self.open.is_some() {
+                let due = connection.due.drain(..count);
+                connection.bursts.extend(due.map(|burst| Burst { sent_ns: now_ns, ..burst }));
+            } else {
+                let (due_ns, free_ns, sent_ns) = (now_ns, now_ns, now_ns);
+                connection.bursts.push_back(Burst { due_ns, free_ns, sent_ns, frames: count });
+            }
             let from = frames.len() - count * self.frame_len;
             if let Some(calls) = &mut connection.calls {
                 calls.number(&mut frames[from..], self.frame_len);
@@ -289,10 +380,14 @@ impl Client {
 
     /// Waits for what is in flight, and sends no more.
     fn drain(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + ANSWER_MAX;
+        // What is owed and not yet sent is never sent.
+        for connection in &mut self.connections {
+            connection.owed = 0;
+        }
+        let deadline_ns = self.clock.now_ns() + ANSWER_MAX.as_nanos() as u64;
         let is_busy = |it: &Connection| !it.bursts.is_empty() || it.frames.is_none();
         while self.connections.iter().any(is_busy) {
-            if self.receive()? > deadline {
+            if self.receive()? > deadline_ns {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

@@ -34,6 +34,8 @@ const FLOOR_COUNTS: [&str; 11] = [
 #[derive(Serialize)]
 struct Document<'a> {
     schema: u32,
+    /// Whether it was interrupted.
+    partial: bool,
     host: &'a Host,
     runs: Vec<RunObject>,
 }
@@ -48,11 +50,31 @@ struct RunObject {
     calls: u64,
     errors: u64,
     calls_per_s: f64,
+    /// Null where the loop is closed, as the two after `latency_ns` are.
+    offered_per_s: Option<f64>,
+    /// From when calls were due, where the load is open.
     latency_ns: Percentiles,
+    /// From when calls were made.
+    latency_from_send_ns: Option<Percentiles>,
+    /// How late the generator was.
+    lateness_ns: Option<Percentiles>,
+    confidence: Option<Confidence>,
+    /// Why the figures say nothing of the target.
+    void: Option<String>,
+    /// What else is to be known of them.
+    doubts: Vec<String>,
     /// Null where the server is another process.
     server_cpu_ns_per_call: Option<f64>,
     client_cpu_ns_per_call: f64,
     counters: Counters,
+}
+
+/// The percentile that was to be sure, with its 95 % confidence interval.
+#[derive(Serialize)]
+struct Confidence {
+    percentile: f64,
+    value_ns: f64,
+    half_width_ns: f64,
 }
 
 /// What both sides counted in the time that was measured.
@@ -81,7 +103,7 @@ impl Serialize for SideCounters {
 }
 
 impl RunObject {
-    fn new(run: &Run) -> Self {
+    fn new(run: &Run, quantile: f64) -> Self {
         let Run { target, workload, .. } = *run;
         let server = |counters| SideCounters { is_ringcall: target.serves_ringcall(), counters };
         let client = |counters| SideCounters { is_ringcall: target.calls_ringcall(), counters };
@@ -93,7 +115,17 @@ impl RunObject {
             calls: run.calls,
             errors: run.errors,
             calls_per_s: rounded(run.calls_per_s),
+            offered_per_s: run.open.map(|open| rounded(open.offered_per_s)),
             latency_ns: run.latency_ns,
+            latency_from_send_ns: run.open.map(|open| open.from_send_ns),
+            lateness_ns: run.open.map(|open| open.lateness_ns),
+            confidence: run.interval.map(|interval| Confidence {
+                percentile: (quantile * 1e8).round() / 1e6,
+                value_ns: rounded(interval.value),
+                half_width_ns: rounded(interval.half_width),
+            }),
+            void: run.void.clone(),
+            doubts: run.doubts.clone(),
             server_cpu_ns_per_call: run.server_cpu_ns_per_call.map(rounded),
             client_cpu_ns_per_call: rounded(run.client_cpu_ns_per_call),
             counters: Counters { server: run.server.map(server), client: client(run.client) },
@@ -103,8 +135,10 @@ impl RunObject {
 
 /// The report as a document, ended by a newline.
 pub(super) fn json(report: &Report) -> String {
-    let runs = report.runs.iter().map(RunObject::new).collect();
-    let document = Document { schema: SCHEMA, host: &report.host, runs };
+    let quantile = report.conditions.lengths.precision.quantile;
+    let runs = report.runs.iter().map(|run| RunObject::new(run, quantile)).collect();
+    let partial = report.conditions.is_partial;
+    let document = Document { schema: SCHEMA, partial, host: &report.host, runs };
     // Neither keys that are no strings nor a writer that fails are in it.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text + "\n"
@@ -145,6 +179,7 @@ mod tests {
         }"#;
         let expected = r#"{
   "schema": 1,
+  "partial": false,
   "host": {
     "kernel": "Linux 6.18.44",
     "cpu": "AMD EPYC 9575F",
@@ -161,6 +196,7 @@ mod tests {
       "calls": 1000,
       "errors": 0,
       "calls_per_s": 19234.6,
+      "offered_per_s": null,
       "latency_ns": {
         "p50": 50015,
         "p90": 55001,
@@ -169,6 +205,15 @@ mod tests {
         "p9999": 1200127,
         "max": 2000895
       },
+      "latency_from_send_ns": null,
+      "lateness_ns": null,
+      "confidence": {
+        "percentile": 99.0,
+        "value_ns": 61023.0,
+        "half_width_ns": 1220.5
+      },
+      "void": null,
+      "doubts": [],
       "server_cpu_ns_per_call": 41.8,
       "client_cpu_ns_per_call": 12100.0,
       "counters": {

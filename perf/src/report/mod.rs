@@ -2,8 +2,9 @@
 
 mod json;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod table;
+mod units;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,11 +14,10 @@ use std::{
 };
 
 use crate::{
-    error::Failure,
-    host::Host,
-    measure::{Run, median},
-    target::Target,
+    course::Lengths, error::Failure, generator::median, host::Host, measure::Run, target::Target,
 };
+
+pub(crate) use units::{si, time};
 
 /// Everything that is reported of a command.
 pub(crate) struct Report {
@@ -34,10 +34,13 @@ pub(crate) struct Report {
 pub(crate) struct Conditions {
     pub(crate) server: String,
     pub(crate) client: String,
-    pub(crate) duration: Duration,
-    pub(crate) warmup: Duration,
+    /// How calls are made: a closed loop, or what is due when.
+    pub(crate) load: String,
+    pub(crate) lengths: Lengths,
     pub(crate) spin: Duration,
     pub(crate) repeat: u32,
+    /// Whether it was interrupted.
+    pub(crate) is_partial: bool,
     pub(crate) warnings: Vec<String>,
 }
 

@@ -1,18 +1,22 @@
 //! A report with known figures, for the tests of what is written of it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use ringcall::ShardCounters;
 
 use super::{Conditions, Report};
 use crate::{
+    course::{Length, Lengths, Precision, Slice, Sparse, Warmup},
+    generator::{Interval, Latencies},
     host::Host,
-    measure::{Percentiles, Run},
+    measure::{OpenFigures, Percentiles, Run},
     target::Target,
     workload::Workload,
 };
 
-pub(super) fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host {
         name: "sample".to_owned(),
         kernel: "Linux 6.18.44".to_owned(),
@@ -23,20 +27,60 @@ pub(super) fn host() -> Host {
     }
 }
 
-pub(super) fn conditions() -> Conditions {
+pub(crate) fn conditions() -> Conditions {
     Conditions {
         server: "server on core 1, over loopback".to_owned(),
         client: "client on core 0".to_owned(),
-        duration: Duration::from_secs(3),
-        warmup: Duration::from_secs(1),
+        load: "closed loop".to_owned(),
+        lengths: Lengths {
+            warmup: Warmup::For(Duration::from_secs(1)),
+            length: Length::For(Duration::from_secs(3)),
+            precision: Precision { quantile: 0.99, relative: 0.05 },
+        },
         spin: Duration::ZERO,
         repeat: 1,
+        is_partial: false,
         warnings: Vec::new(),
     }
 }
 
+/// A thousand calls, most around 50 µs and some to 2 ms.
+fn latencies() -> Latencies {
+    let mut latencies = Latencies::new().unwrap();
+    for (calls, us) in [(500, 50), (400, 55), (90, 61), (9, 812), (1, 2000)] {
+        (0..calls).for_each(|_| latencies.record(us * 1000));
+    }
+    latencies
+}
+
+/// The same calls in each of thirty ticks.
+fn series() -> Vec<Slice> {
+    let slice = |tick: u32| Slice {
+        begun: Duration::from_millis(100) * tick,
+        length: Duration::from_millis(100),
+        latencies: Sparse::of(&latencies()),
+        errors: 0,
+    };
+    (0..30).map(slice).collect()
+}
+
+/// Figures of an open load at 20,000 calls a second.
+pub(crate) fn open() -> OpenFigures {
+    let lateness =
+        Percentiles { p50: 300, p90: 700, p99: 1_900, p999: 9_000, p9999: 20_000, max: 70_000 };
+    let from_send = Percentiles {
+        p50: 49_000,
+        p90: 54_000,
+        p99: 59_000,
+        p999: 400_000,
+        p9999: 900_000,
+        max: 1_900_000,
+    };
+    OpenFigures { offered_per_s: 20_000.0, from_send_ns: from_send, lateness_ns: lateness }
+}
+
 /// A run with that CPU time per call on each side.
-pub(super) fn run(target: Target, connections: u32, server: f64, client: f64) -> Run {
+pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) -> Run {
     let mut counters = ShardCounters::default();
     counters.bytes_received = 96_000;
     counters.bytes_encoded = 96_000;
@@ -64,10 +108,17 @@ pub(super) fn run(target: Target, connections: u32, server: f64, client: f64) ->
         client_cpu_ns_per_call: client,
         server: Some(counters),
         client: counters,
+        open: None,
+        interval: Some(Interval { value: 61_023.0, half_width: 1_220.5 }),
+        void: None,
+        doubts: Vec::new(),
+        latencies: latencies(),
+        series: series(),
+        warmed_for: Duration::from_secs(1),
     }
 }
 
-pub(super) fn report() -> Report {
+pub(crate) fn report() -> Report {
     let runs = vec![
         run(Target::Floor, 1, 12_300.04, 12_100.0),
         run(Target::Ringcall, 1, 12_900.0, 54.06),

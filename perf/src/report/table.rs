@@ -4,8 +4,11 @@ use std::{fmt::Write, time::Duration};
 
 use ringcall::ShardCounters;
 
-use super::{Conditions, Ratios, Report};
-use crate::{measure::Run, target::Target, workload::Workload};
+use super::{
+    Conditions, Ratios, Report,
+    units::{si, time},
+};
+use crate::{course::percentile_name, measure::Run, target::Target, workload::Workload};
 
 /// A table: the first two columns to the left, figures to the right. Columns are as wide as what
 /// is in them.
@@ -26,6 +29,17 @@ pub(super) fn table(report: &Report) -> String {
     text += &figures(report).to_string();
     text.push('\n');
     text += &legend(report);
+    let open = open_figures(report);
+    if open.rows.len() > 1 {
+        text += "\nOf the open load: calls count from when they were due, in the table above. late: how late the generator made\n\
+            calls that nothing else kept. from send: what a client would see that counts from when it made them.\n\n";
+        text += &open.to_string();
+    }
+    let remarks = remarks(report);
+    if !remarks.is_empty() {
+        text.push('\n');
+        text += &remarks;
+    }
     let counted = counted(report);
     if counted.rows.len() > 1 {
         text += "\nWhat ringcall counted of the frames that it received, and per call:\n\n";
@@ -40,7 +54,7 @@ pub(super) fn table(report: &Report) -> String {
 
 fn header(report: &Report) -> String {
     let host = &report.host;
-    let Conditions { server, client, duration, warmup, spin, repeat, warnings } =
+    let Conditions { server, client, load, lengths, spin, repeat, warnings, is_partial } =
         &report.conditions;
     let short = host.commit.get(..12).unwrap_or(&host.commit);
     let dirty = if host.commit.ends_with("-dirty") { ", changed" } else { "" };
@@ -54,14 +68,17 @@ fn header(report: &Report) -> String {
     };
     let mut text = format!(
         "{name} · {kernel} · {cpu}, {cores} cores\n{date} · commit {short}{dirty}\n\
-         {server} · {client} · closed loop · {spin}\n\
-         {duration:?} measured after {warmup:?}{times}\n",
+         {server} · {client} · {load} · {spin}\n\
+         {lengths}{times}\n",
         name = host.name,
         kernel = host.kernel,
         cpu = host.cpu,
         cores = host.cores,
         date = host.date,
     );
+    if *is_partial {
+        text += "! interrupted: these are the figures until then\n";
+    }
     for warning in warnings {
         text += &format!("! {warning}\n");
     }
@@ -81,6 +98,7 @@ fn figures(report: &Report) -> Table {
         "p99",
         "p99.9",
         "max",
+        "±",
     ]);
     let mut last = None;
     for (run, ratios) in report.runs.iter().zip(&report.ratios) {
@@ -96,9 +114,61 @@ fn figures(report: &Report) -> Table {
             time(run.latency_ns.p99 as f64),
             time(run.latency_ns.p999 as f64),
             time(run.latency_ns.max as f64),
+            run.interval.map_or_else(dash, |interval| percent(interval.relative())),
         ]);
     }
     table
+}
+
+/// What an open load has besides: how late the generator was, and what a closed loop would have
+/// shown.
+fn open_figures(report: &Report) -> Table {
+    let mut table = Table::new(&[
+        "workload",
+        "target",
+        "due/s",
+        "answered/s",
+        "late p50",
+        "p99",
+        "p99.9",
+        "max",
+        "from send p50",
+        "p99",
+        "p99.9",
+    ]);
+    let mut last = None;
+    for run in &report.runs {
+        let Some(open) = run.open else { continue };
+        table.rows.push(vec![
+            workload_once(run, &mut last),
+            run.target.to_string(),
+            si(open.offered_per_s),
+            si(run.calls_per_s),
+            time(open.lateness_ns.p50 as f64),
+            time(open.lateness_ns.p99 as f64),
+            time(open.lateness_ns.p999 as f64),
+            time(open.lateness_ns.max as f64),
+            time(open.from_send_ns.p50 as f64),
+            time(open.from_send_ns.p99 as f64),
+            time(open.from_send_ns.p999 as f64),
+        ]);
+    }
+    table
+}
+
+/// What is to be known of single runs.
+fn remarks(report: &Report) -> String {
+    let mut text = String::new();
+    for run in &report.runs {
+        let of = format!("{} {}", run.workload, run.target);
+        if let Some(why) = &run.void {
+            text += &format!("! VOID {of}: {why}\n");
+        }
+        for doubt in &run.doubts {
+            text += &format!("! {of}: {doubt}\n");
+        }
+    }
+    text
 }
 
 /// The workload of a row; nothing where it is that of the row above.
@@ -126,6 +196,8 @@ fn legend(report: &Report) -> String {
     if report.conditions.repeat > 1 {
         text += "\nmax: of all repeats.";
     }
+    let sure = percentile_name(report.conditions.lengths.precision.quantile);
+    text += &format!("\n±: half of the 95 % confidence interval of {sure}, as a part of it.");
     text.push('\n');
     let errors: u64 = report.runs.iter().map(|run| run.errors).sum();
     if errors > 0 {
@@ -227,35 +299,6 @@ fn ratio(ratio: f64) -> String {
     format!("{ratio:.2}×")
 }
 
-/// A number to three digits: `812`, `19.2 k`, `5.31 M`.
-fn si(number: f64) -> String {
-    let (number, unit) = match number {
-        n if n >= 999_500.0 => (n / 1e6, " M"),
-        n if n >= 999.5 => (n / 1e3, " k"),
-        n => (n, ""),
-    };
-    digits(number) + unit
-}
-
-/// A time in nanoseconds, to three digits: `54.1 ns`, `4.65 µs`, `1.20 ms`.
-fn time(ns: f64) -> String {
-    let (number, unit) = match ns {
-        n if n >= 999.5e6 => (n / 1e9, " s"),
-        n if n >= 999.5e3 => (n / 1e6, " ms"),
-        n if n >= 999.5 => (n / 1e3, " µs"),
-        n => (n, " ns"),
-    };
-    digits(number) + unit
-}
-
-fn digits(number: f64) -> String {
-    match number {
-        n if n >= 99.95 => format!("{n:.0}"),
-        n if n >= 9.995 => format!("{n:.1}"),
-        n => format!("{n:.2}"),
-    }
-}
-
 /// A share of one, in which some is never shown as none, nor nearly all as all.
 fn percent(share: f64) -> String {
     match share * 100.0 {
@@ -288,13 +331,13 @@ mod tests {
     fn figures_stand_under_each_other() {
         let expected = [
             "workload    target    calls/s  server/call  ratio  client/call  ratio      p50      \
-             p99   p99.9      max",
+             p99   p99.9      max      ±",
             "1×16 64 B   floor      19.2 k      12.3 µs             12.1 µs         50.0 µs  \
-             61.0 µs  813 µs  2.00 ms",
+             61.0 µs  813 µs  2.00 ms  2.0 %",
             "            ringcall   19.2 k      12.9 µs  1.05×      54.1 ns  0.00×  50.0 µs  \
-             61.0 µs  813 µs  2.00 ms",
+             61.0 µs  813 µs  2.00 ms  2.0 %",
             "64×16 64 B  ringcall   19.2 k       315 ns              450 ns         50.0 µs  \
-             61.0 µs  813 µs  2.00 ms",
+             61.0 µs  813 µs  2.00 ms  2.0 %",
         ];
         let figures = figures(&sample::report()).to_string();
         assert_eq!(figures.lines().collect::<Vec<_>>(), expected);
@@ -344,19 +387,6 @@ mod tests {
         assert!(text.contains("1.00×") && text.contains("server: ringcall's server alone"));
         assert!(text.contains("server alone") && !text.contains("client  "), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
-    }
-
-    #[test]
-    fn numbers_have_three_digits_and_a_unit() {
-        assert_eq!(si(7.0), "7.00");
-        assert_eq!(si(812.4), "812");
-        assert_eq!(si(999.6), "1.00 k");
-        assert_eq!(si(5_312_345.0), "5.31 M");
-        assert_eq!(time(54.06), "54.1 ns");
-        assert_eq!(time(999.7), "1.00 µs");
-        assert_eq!(time(99_960.0), "100 µs");
-        assert_eq!(time(1_200_000.0), "1.20 ms");
-        assert_eq!(time(2.5e9), "2.50 s");
     }
 
     #[test]

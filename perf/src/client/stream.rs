@@ -9,31 +9,29 @@ use std::{
     pin::pin,
     rc::Rc,
     task::Poll,
-    time::Instant,
 };
 
 use ringcall::Status;
 
-use crate::target::{EchoClient, Payload, Shared};
+use super::Shared;
+use crate::{
+    generator::Timing,
+    target::{EchoClient, Payload},
+};
 
 /// Sends items until the run is over.
-pub(crate) async fn items(client: EchoClient, payload: Rc<[u8]>, depth: usize, shared: Rc<Shared>) {
-    if let Err(status) = send_all(&client, &payload, depth, &shared).await {
+pub(super) async fn items(client: EchoClient, depth: usize, shared: Rc<Shared>) {
+    if let Err(status) = send_all(&client, depth, &shared).await {
         shared.fail(|| status.to_string());
     }
-    shared.callers.set(shared.callers.get() - 1);
+    shared.ends();
 }
 
-async fn send_all(
-    client: &EchoClient,
-    payload: &[u8],
-    depth: usize,
-    shared: &Shared,
-) -> Result<(), Status> {
-    let item = Payload { bytes: payload };
+async fn send_all(client: &EchoClient, depth: usize, shared: &Shared) -> Result<(), Status> {
+    let item = Payload { bytes: &shared.payload };
     let mut stream = client.mirror(&Payload { bytes: &[] }).await?;
     // When each item was to be sent: they come back in this order.
-    let mut begun = VecDeque::from(vec![Instant::now(); depth]);
+    let mut begun = VecDeque::from(vec![shared.clock.now_ns(); depth]);
     let mut unsent = depth;
     while !shared.is_over.get() {
         // Sends while it waits for the next that comes back, as each may wait for the other.
@@ -49,15 +47,16 @@ async fn send_all(
         });
         let back = back.await?;
         // One clock read an item: the next begins when this one was recorded.
-        let now = Instant::now();
+        let done_ns = shared.clock.now_ns();
         match (back, begun.pop_front()) {
-            (Some(back), Some(begun)) if back.bytes.len() == shared.payload_len => {
-                shared.latencies.borrow_mut().record(now - begun);
+            (Some(back), Some(due_ns)) if back.bytes.len() == shared.payload.len() => {
+                let timing = Timing { due_ns, free_ns: due_ns, sent_ns: due_ns, done_ns };
+                shared.recorder.borrow_mut().record(timing);
             }
             (Some(back), _) => shared.fail(|| format!("an item of {} bytes", back.bytes.len())),
             (None, _) => break,
         }
-        begun.push_back(now);
+        begun.push_back(done_ns);
         unsent += 1;
     }
     stream.finish().await.map(|_| ())

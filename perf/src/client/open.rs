@@ -1,0 +1,176 @@
+//! An open load: calls are made when they are due, whatever became of those before.
+//!
+//! A task that never sleeps, the pacer, looks at the clock and gives each call that is due to a
+//! caller that is free: of the next connection in turn that has one. Where there is none, as the
+//! most calls that may be in flight are, calls wait in the order in which they were due; the time
+//! that they wait counts as theirs, and not as the generator's lateness.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use super::Shared;
+use crate::{
+    generator::{Schedule, Timing},
+    target::EchoClient,
+};
+
+/// Calls that the pacer gives out before it lets others run: they are sent together.
+const AT_ONCE_MAX: u32 = 64;
+
+/// The callers of one connection.
+struct Connection {
+    /// Those that are free, the one that was last at the end: what it needs is in the cache.
+    free: RefCell<Vec<Rc<Caller>>>,
+}
+
+/// A task that makes one call at a time.
+#[derive(Default)]
+struct Caller {
+    /// The call that it was given.
+    job: Cell<Option<Job>>,
+    waker: RefCell<Option<Waker>>,
+    /// When its last call was answered.
+    freed_ns: Cell<u64>,
+}
+
+/// A call that is to be made.
+#[derive(Clone, Copy)]
+struct Job {
+    due_ns: u64,
+    /// When a caller became free that it had waited for; zero where it had not.
+    free_ns: u64,
+    /// Length of its body; none leaves it to the workload.
+    size: Option<u32>,
+}
+
+/// Starts the callers of each connection, and the pacer.
+pub(super) fn start(clients: &[EchoClient], depth: usize, schedule: Schedule, shared: &Rc<Shared>) {
+    let mut connections = Vec::new();
+    for client in clients {
+        let connection = Rc::new(Connection { free: RefCell::default() });
+        for _ in 0..depth {
+            let caller = Rc::<Caller>::default();
+            connection.free.borrow_mut().push(Rc::clone(&caller));
+            shared.begins();
+            let (client, connection) = (client.clone(), Rc::clone(&connection));
+            ringcall::spawn(calls(client, caller, connection, Rc::clone(shared)));
+        }
+        connections.push(connection);
+    }
+    ringcall::spawn(pace(connections, schedule, Rc::clone(shared)));
+}
+
+/// Gives out calls when they are due.
+async fn pace(connections: Vec<Rc<Connection>>, mut schedule: Schedule, shared: Rc<Shared>) {
+    let mut turn = 0;
+    // Whether the call that is due waits for a caller.
+    let mut waits = false;
+    while !shared.is_over.get() && shared.callers.get() > 0 {
+        for _ in 0..AT_ONCE_MAX {
+            let due_ns = schedule.due_ns();
+            if due_ns > shared.clock.now_ns() {
+                break;
+            }
+            let Some(caller) = next_free(&connections, &mut turn) else {
+                waits = true;
+                break;
+            };
+            let free_ns = if waits { caller.freed_ns.get() } else { 0 };
+            waits = false;
+            caller.begin(Job { due_ns, free_ns, size: schedule.size() });
+            schedule.advance();
+        }
+        ringcall::yield_now().await;
+    }
+    // Callers that wait for a call are woken to see that it is over.
+    for connection in &connections {
+        let callers = connection.free.take();
+        callers.iter().for_each(|caller| caller.wake());
+    }
+}
+
+/// A caller that is free, of the next connection that has one.
+fn next_free(connections: &[Rc<Connection>], turn: &mut usize) -> Option<Rc<Caller>> {
+    for _ in 0..connections.len() {
+        *turn += 1;
+        if *turn >= connections.len() {
+            *turn = 0;
+        }
+        if let Some(caller) = connections[*turn].free.borrow_mut().pop() {
+            return Some(caller);
+        }
+    }
+    None
+}
+
+/// Makes the calls that a caller is given.
+async fn calls(
+    client: EchoClient,
+    caller: Rc<Caller>,
+    connection: Rc<Connection>,
+    shared: Rc<Shared>,
+) {
+    while let Some(job) = caller.next(&shared).await {
+        let request = match job.size {
+            Some(size) => shared.payload_of(size),
+            None => shared.next_payload(),
+        };
+        let sent_ns = shared.clock.now_ns();
+        let outcome = client.echo(&request).await;
+        let done_ns = shared.clock.now_ns();
+        match outcome {
+            Ok(reply) if reply.bytes.len() == request.bytes.len() => {
+                let Job { due_ns, free_ns, .. } = job;
+                let timing = Timing { due_ns, free_ns, sent_ns, done_ns };
+                shared.recorder.borrow_mut().record(timing);
+            }
+            Ok(reply) => shared.fail(|| format!("a reply of {} bytes", reply.bytes.len())),
+            Err(status) => {
+                shared.fail(|| status.to_string());
+                if !client.client().is_open() {
+                    break;
+                }
+            }
+        }
+        caller.freed_ns.set(done_ns);
+        connection.free.borrow_mut().push(Rc::clone(&caller));
+    }
+    shared.ends();
+}
+
+impl Caller {
+    fn begin(&self, job: Job) {
+        self.job.set(Some(job));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // One that has not run yet looks before it waits.
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Waits for the next call; none once it is over.
+    async fn next(&self, shared: &Shared) -> Option<Job> {
+        poll_fn(|cx| {
+            if let Some(job) = self.job.take() {
+                return Poll::Ready(Some(job));
+            }
+            if shared.is_over.get() {
+                return Poll::Ready(None);
+            }
+            let mut waker = self.waker.borrow_mut();
+            match waker.as_mut() {
+                Some(known) if known.will_wake(cx.waker()) => {}
+                _ => *waker = Some(cx.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,591 @@
+//! The course of a run: when it has warmed up, and when it may end.
+//!
+//! Pure: what the threads recorded tick by tick goes in, the phase comes out. Nothing that was
+//! recorded before the warm-up ended is in any figure.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    time::Duration,
+};
+
+use ringcall::ShardCounters;
+
+use crate::{
+    error::Failure,
+    gate::{Grid, Tick},
+    generator::{Interval, Latencies, Recorder, Settling, interval_of},
+};
+
+/// Length of a tick of a run whose length is not known, and the longest of any.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Fewest ticks of a run, so that there is something to see of its course.
+const TICKS_MIN: u64 = 10;
+
+/// Ticks of a section, of which several tell how sure a percentile is: long beside what disturbs
+/// single calls, and short enough that the shortest run has ten.
+const SECTION_TICKS: u64 = 3;
+
+/// Fewest calls beyond a percentile, over the whole run, before it may be called sure.
+const CALLS_BEYOND_MIN: u64 = 100;
+
+/// How long it warms up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Warmup {
+    For(Duration),
+    /// Until its figures have settled, and at most so long.
+    UntilSettled(Duration),
+}
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Length {
+    For(Duration),
+    /// Until the interval of the percentile is narrow enough.
+    UntilSure {
+        at_least: Duration,
+        at_most: Duration,
+    },
+}
+
+/// How sure a percentile is to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Precision {
+    /// In 0 to 1.
+    pub(crate) quantile: f64,
+    /// Half of the 95 % interval, as a part of the figure.
+    pub(crate) relative: f64,
+}
+
+/// The lengths of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Lengths {
+    pub(crate) warmup: Warmup,
+    pub(crate) length: Length,
+    /// The percentile that is to be sure, also where the length is given.
+    pub(crate) precision: Precision,
+}
+
+/// A run, as far as it has come.
+pub(crate) struct Course {
+    lengths: Lengths,
+    grid: Grid,
+    /// What came from each thread and is not yet taken, oldest first.
+    waiting: Vec<VecDeque<Tick>>,
+    /// Each thread's last tick that was taken.
+    last: Vec<Mark>,
+    ticks: u64,
+    phase: Phase,
+    settling: Settling,
+    /// Ticks of a section.
+    section_ticks: u64,
+    /// The section that is being filled.
+    section: Latencies,
+    pub(crate) measured: Measured,
+}
+
+/// A thread at the end of a tick.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    ended_ns: u64,
+    counters: ShardCounters,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    WarmingUp,
+    Measuring,
+    Over,
+}
+
+/// What was measured, over all threads.
+pub(crate) struct Measured {
+    pub(crate) total: Recorder,
+    /// Calls that failed.
+    pub(crate) errors: u64,
+    /// Those of the warm-up, which are in no figure.
+    pub(crate) errors_before: u64,
+    pub(crate) calls_per_s: f64,
+    pub(crate) client_cpu_per_s: f64,
+    pub(crate) client: ShardCounters,
+    /// By tick.
+    pub(crate) series: Vec<Slice>,
+    /// The percentile that is to be sure, of each section.
+    sections: Vec<f64>,
+    /// How sure the percentile is.
+    pub(crate) interval: Option<Interval>,
+    /// Where it did not settle, or is not as sure as it was to be.
+    pub(crate) doubts: Vec<String>,
+    /// Each thread when measuring began.
+    began: Vec<Mark>,
+    /// How long it warmed up.
+    pub(crate) warmed_for: Duration,
+}
+
+/// What all threads recorded in one tick.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Slice {
+    /// Since measuring began.
+    pub(crate) begun: Duration,
+    pub(crate) length: Duration,
+    pub(crate) latencies: Sparse,
+    pub(crate) errors: u64,
+}
+
+/// The counts of a histogram that are not zero, as (nanoseconds, calls), in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sparse(pub(crate) Vec<(u64, u64)>);
+
+impl Sparse {
+    pub(crate) fn of(latencies: &Latencies) -> Self {
+        let recorded = latencies.histogram().iter_recorded();
+        Self(
+            recorded
+                .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.0.iter().map(|(_, calls)| calls).sum()
+    }
+
+    /// The time at a quantile; zero where there is none.
+    pub(crate) fn at(&self, quantile: f64) -> u64 {
+        let wanted = (quantile * self.calls() as f64).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let found = self.0.iter().find(|(_, calls)| {
+            seen += calls;
+            seen >= wanted
+        });
+        found.or(self.0.last()).map_or(0, |(ns, _)| *ns)
+    }
+
+    /// Those of several together.
+    pub(crate) fn merged<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let mut counts = BTreeMap::new();
+        for (ns, calls) in all.flat_map(|sparse| &sparse.0) {
+            *counts.entry(*ns).or_insert(0) += calls;
+        }
+        Self(counts.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Lengths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.length {
+            Length::For(length) => write!(f, "{length:?} measured")?,
+            Length::UntilSure { at_least, at_most } => {
+                let Precision { quantile, relative } = self.precision;
+                let (sure, percent) = (percentile_name(quantile), relative * 100.0);
+                write!(
+                    f,
+                    "measured from {at_least:?} until {sure} is sure to ±{percent:.0} %, to {at_most:?}"
+                )?;
+            }
+        }
+        match self.warmup {
+            Warmup::For(warmup) => write!(f, " after {warmup:?}"),
+            Warmup::UntilSettled(_) => write!(f, " after the figures settled"),
+        }
+    }
+}
+
+impl Lengths {
+    /// The grid of a run that begins at a time of the generator's clock.
+    pub(crate) fn grid(&self, begin_ns: u64) -> Grid {
+        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let ticks = |duration: Duration, least: u64| {
+            ns(duration).div_ceil(ns(TICK)).max(least).min(ns(duration).max(1))
+        };
+        let (warm_ticks, warm_tick_ns) = match self.warmup {
+            Warmup::For(Duration::ZERO) | Warmup::UntilSettled(_) => (0, 0),
+            Warmup::For(warmup) => (ticks(warmup, 1), ns(warmup) / ticks(warmup, 1)),
+        };
+        let tick_ns = match self.length {
+            Length::For(length) => ns(length) / ticks(length, TICKS_MIN),
+            Length::UntilSure { .. } => ns(TICK),
+        };
+        Grid { begin_ns, warm_ticks, warm_tick_ns, tick_ns: tick_ns.max(1) }
+    }
+
+    /// What it will take, roughly.
+    pub(crate) fn expected(&self) -> Duration {
+        let warmup = match self.warmup {
+            Warmup::For(warmup) => warmup,
+            Warmup::UntilSettled(at_most) => (TICK * 10).min(at_most),
+        };
+        let (Length::For(length) | Length::UntilSure { at_least: length, .. }) = self.length;
+        warmup + length
+    }
+}
+
+impl Course {
+    /// A run of so many threads, whose calls are due at a time where the load is open.
+    pub(crate) fn begin(
+        lengths: Lengths,
+        grid: Grid,
+        threads: usize,
+        is_open: bool,
+    ) -> Result<Self, Failure> {
+        let total = if is_open { Recorder::open()? } else { Recorder::closed()? };
+        let warms_up = grid.warm_ticks > 0 || matches!(lengths.warmup, Warmup::UntilSettled(_));
+        let begun = Mark { ended_ns: grid.begin_ns, counters: ShardCounters::default() };
+        Ok(Self {
+            lengths,
+            grid,
+            waiting: (0..threads).map(|_| VecDeque::new()).collect(),
+            last: vec![begun; threads],
+            ticks: 0,
+            phase: if warms_up { Phase::WarmingUp } else { Phase::Measuring },
+            settling: Settling::default(),
+            section_ticks: match lengths.length {
+                Length::For(length) => {
+                    let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+                    (ns / grid.tick_ns / 10).max(1)
+                }
+                Length::UntilSure { .. } => SECTION_TICKS,
+            },
+            section: Latencies::new()?,
+            measured: Measured {
+                total,
+                errors: 0,
+                errors_before: 0,
+                calls_per_s: 0.0,
+                client_cpu_per_s: 0.0,
+                client: ShardCounters::default(),
+                series: Vec::new(),
+                sections: Vec::new(),
+                interval: None,
+                doubts: Vec::new(),
+                began: vec![begun; threads],
+                warmed_for: Duration::ZERO,
+            },
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Takes what a thread has recorded in its next tick. Gives back the recorders that were read,
+    /// each with its thread, once every thread's are there.
+    pub(crate) fn take(&mut self, thread: usize, tick: Tick) -> Vec<(usize, Box<Recorder>)> {
+        let mut read = Vec::new();
+        if let Some(waiting) = self.waiting.get_mut(thread) {
+            waiting.push_back(tick);
+        }
+        while self.waiting.iter().all(|waiting| !waiting.is_empty()) {
+            let ticks: Vec<Tick> =
+                self.waiting.iter_mut().filter_map(VecDeque::pop_front).collect();
+            self.take_all(&ticks);
+            read.extend(ticks.into_iter().map(|tick| tick.recorder).enumerate());
+        }
+        read
+    }
+
+    /// Takes one tick of every thread.
+    fn take_all(&mut self, ticks: &[Tick]) {
+        let end_ns = self.grid.end_of(self.ticks);
+        self.ticks += 1;
+        match self.phase {
+            Phase::WarmingUp => self.warm_up(ticks, end_ns),
+            Phase::Measuring => self.measure(ticks),
+            Phase::Over => {}
+        }
+        for (last, tick) in self.last.iter_mut().zip(ticks) {
+            *last = Mark { ended_ns: tick.ended_ns, counters: tick.counters };
+        }
+    }
+
+    fn warm_up(&mut self, ticks: &[Tick], end_ns: u64) {
+        self.measured.errors_before += ticks.iter().map(|tick| tick.errors).sum::<u64>();
+        let warmed = Duration::from_nanos(end_ns - self.grid.begin_ns);
+        let is_warm = match self.lengths.warmup {
+            Warmup::For(_) => self.ticks >= self.grid.warm_ticks,
+            Warmup::UntilSettled(at_most) => {
+                let medians = ticks.iter().map(|tick| tick.recorder.from_send.at(0.5) as f64);
+                let has_settled = self.settling.take(medians.sum());
+                if !has_settled && warmed >= at_most {
+                    self.measured.doubts.push(format!("it had not settled after {warmed:?}"));
+                }
+                has_settled || warmed >= at_most
+            }
+        };
+        if is_warm {
+            self.phase = Phase::Measuring;
+            self.measured.warmed_for = warmed;
+            for (began, tick) in self.measured.began.iter_mut().zip(ticks) {
+                *began = Mark { ended_ns: tick.ended_ns, counters: tick.counters };
+            }
+        }
+    }
+
+    fn measure(&mut self, ticks: &[Tick]) {
+        let measured = &mut self.measured;
+        let begun = measured.series.last().map_or(Duration::ZERO, |it| it.begun + it.length);
+        let (mut recorded, mut errors, mut length) = (Vec::new(), 0, Duration::ZERO);
+        for (tick, last) in ticks.iter().zip(&self.last) {
+            measured.total.add(&tick.recorder);
+            self.section.add(tick.recorder.latencies());
+            measured.errors += tick.errors;
+            errors += tick.errors;
+            recorded.push(Sparse::of(tick.recorder.latencies()));
+            length = length.max(Duration::from_nanos(tick.ended_ns.saturating_sub(last.ended_ns)));
+        }
+        let latencies = match recorded.len() {
+            1 => recorded.swap_remove(0),
+            _ => Sparse::merged(recorded.iter()),
+        };
+        measured.series.push(Slice { begun, length, latencies, errors });
+        if (measured.series.len() as u64).is_multiple_of(self.section_ticks) {
+            if self.section.count() > 0 {
+                let quantile = self.lengths.precision.quantile;
+                measured.sections.push(self.section.at(quantile) as f64);
+            }
+            self.section.clear();
+        }
+        let passed = begun + length;
+        let is_over = match self.lengths.length {
+            // Counted, as the ticks that a thread could take late add up to other times.
+            Length::For(length) => {
+                let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+                measured.series.len() as u64 >= ns / self.grid.tick_ns
+            }
+            Length::UntilSure { at_least, at_most } => {
+                passed >= at_most || passed >= at_least && measured.is_sure(self.lengths.precision)
+            }
+        };
+        if is_over {
+            let marks: Vec<Mark> = ticks.iter().map(Mark::of).collect();
+            self.end(&marks);
+        }
+    }
+
+    /// Ends the run with what is there. False where nothing was measured.
+    pub(crate) fn cut_short(&mut self) -> bool {
+        if self.phase == Phase::Measuring && !self.measured.series.is_empty() {
+            let marks = self.last.clone();
+            self.end(&marks);
+        }
+        self.phase == Phase::Over
+    }
+
+    /// Everything is measured.
+    fn end(&mut self, marks: &[Mark]) {
+        self.phase = Phase::Over;
+        let wanted = self.lengths.precision;
+        let measured = &mut self.measured;
+        measured.interval = measured.interval(wanted.quantile);
+        for (began, ended) in measured.began.iter().zip(marks) {
+            let ns = ended.ended_ns.saturating_sub(began.ended_ns).max(1);
+            let counters = ended.counters.since(&began.counters);
+            measured.client_cpu_per_s += counters.cpu_ns as f64 / ns as f64 * 1e9;
+            measured.client = measured.client.plus(&counters);
+        }
+        let passed: Duration = measured.series.iter().map(|slice| slice.length).sum();
+        let calls = measured.total.latencies().count();
+        measured.calls_per_s = calls as f64 / passed.as_secs_f64().max(1e-9);
+        if let Length::UntilSure { .. } = self.lengths.length
+            && !measured.is_sure(wanted)
+        {
+            let found = match measured.interval {
+                Some(interval) => format!("±{:.0} %", interval.relative() * 100.0),
+                None => "nobody knows how sure".to_owned(),
+            };
+            measured.doubts.push(format!(
+                "{} is not as sure as was wanted after {passed:.1?}: {found} instead of ±{:.0} %",
+                percentile_name(wanted.quantile),
+                wanted.relative * 100.0
+            ));
+        }
+    }
+}
+
+/// A percentile as people write it: `p50`, `p99.9`.
+pub(crate) fn percentile_name(quantile: f64) -> String {
+    // Digits that binary fractions add are not meant.
+    format!("p{}", (quantile * 1e8).round() / 1e6)
+}
+
+impl Mark {
+    fn of(tick: &Tick) -> Self {
+        Self { ended_ns: tick.ended_ns, counters: tick.counters }
+    }
+}
+
+impl Measured {
+    fn is_sure(&self, wanted: Precision) -> bool {
+        let calls = self.total.latencies().count() as f64;
+        let beyond = (calls * (1.0 - wanted.quantile)) as u64;
+        let interval = self.interval(wanted.quantile);
+        beyond >= CALLS_BEYOND_MIN
+            && interval.is_some_and(|interval| interval.relative() <= wanted.relative)
+    }
+
+    /// The percentile with its interval.
+    fn interval(&self, quantile: f64) -> Option<Interval> {
+        interval_of(self.total.latencies().at(quantile) as f64, &self.sections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::generator::Timing;
+
+    const PRECISION: Precision = Precision { quantile: 0.99, relative: 0.05 };
+
+    fn millis(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// A course that is fed with ticks that last as long as the grid says.
+    struct Fed {
+        course: Course,
+        ticks: u64,
+    }
+
+    impl Fed {
+        fn new(warmup: Warmup, length: Length) -> Self {
+            let lengths = Lengths { warmup, length, precision: PRECISION };
+            let grid = lengths.grid(1_000);
+            Self { course: Course::begin(lengths, grid, 1, false).unwrap(), ticks: 0 }
+        }
+
+        /// One tick with a thousand calls of each latency.
+        fn tick(&mut self, latencies_us: &[u64]) -> Phase {
+            let mut recorder = Recorder::closed().unwrap();
+            for us in latencies_us {
+                let timing = Timing { due_ns: 0, free_ns: 0, sent_ns: 0, done_ns: us * 1000 };
+                (0..1000).for_each(|_| recorder.record(timing));
+            }
+            let ended_ns = self.course.grid.end_of(self.ticks);
+            self.ticks += 1;
+            let mut counters = ShardCounters::default();
+            counters.cpu_ns = 50_000_000 * self.ticks;
+            let recorder = Box::new(recorder);
+            self.course.take(0, Tick { recorder, errors: 1, ended_ns, counters });
+            self.course.phase()
+        }
+    }
+
+    #[test]
+    fn a_run_of_a_given_length_forgets_its_warm_up() {
+        let mut fed = Fed::new(Warmup::For(millis(200)), Length::For(millis(1000)));
+        assert_eq!(fed.tick(&[900]), Phase::WarmingUp);
+        assert_eq!(fed.tick(&[900]), Phase::Measuring);
+        for _ in 0..9 {
+            assert_eq!(fed.tick(&[100, 200]), Phase::Measuring);
+        }
+        assert_eq!(fed.tick(&[100, 200]), Phase::Over);
+        let measured = &fed.course.measured;
+        assert_eq!(measured.total.latencies().count(), 20_000);
+        assert!((199_000..202_000).contains(&measured.total.latencies().max()));
+        assert_eq!(measured.errors, 10);
+        assert_eq!(measured.calls_per_s.round(), 20_000.0);
+        assert_eq!(measured.client_cpu_per_s.round(), 5e8);
+        assert_eq!(measured.warmed_for, millis(200));
+        assert_eq!(measured.series.len(), 10);
+        assert_eq!(measured.series[3].begun, millis(300));
+        assert_eq!(measured.doubts, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_warm_up_ends_when_the_figures_have_settled() {
+        let length = Length::For(millis(1000));
+        let mut fed = Fed::new(Warmup::UntilSettled(Duration::from_secs(5)), length);
+        let mut latency = 1000;
+        while fed.tick(&[latency]) == Phase::WarmingUp {
+            latency = (latency * 8 / 10).max(100);
+        }
+        assert!((15..25).contains(&fed.ticks), "{}", fed.ticks);
+        assert_eq!(fed.course.measured.doubts, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_does_not_settle_is_measured_and_doubted() {
+        let length = Length::For(millis(1000));
+        let mut fed = Fed::new(Warmup::UntilSettled(Duration::from_secs(2)), length);
+        let mut latency = 100;
+        while fed.tick(&[latency]) == Phase::WarmingUp {
+            latency = latency * 11 / 10;
+        }
+        assert_eq!(fed.ticks, 20);
+        assert_eq!(fed.course.measured.doubts, ["it had not settled after 2s"]);
+    }
+
+    #[test]
+    fn a_run_ends_as_soon_as_its_percentile_is_sure() {
+        let until = |at_most| Length::UntilSure {
+            at_least: Duration::from_secs(3),
+            at_most: Duration::from_secs(at_most),
+        };
+        let mut steady = Fed::new(Warmup::For(Duration::ZERO), until(20));
+        while steady.tick(&[100]) != Phase::Over {}
+        assert_eq!(steady.ticks, 30);
+        let interval = steady.course.measured.interval.unwrap();
+        assert!(interval.relative() < 0.001, "{interval:?}");
+
+        let mut noisy = Fed::new(Warmup::For(Duration::ZERO), until(6));
+        while noisy.tick(&[100, 100 + 400 * (noisy.ticks / 3 % 2)]) != Phase::Over {}
+        assert_eq!(noisy.ticks, 60);
+        let doubts = &noisy.course.measured.doubts;
+        assert!(doubts[0].starts_with("p99 is not as sure as was wanted after 6.0s: ±"));
+    }
+
+    #[test]
+    fn threads_are_taken_tick_by_tick() {
+        let lengths = Lengths {
+            warmup: Warmup::For(Duration::ZERO),
+            length: Length::For(millis(1000)),
+            precision: PRECISION,
+        };
+        let mut course = Course::begin(lengths, lengths.grid(0), 2, false).unwrap();
+        let tick = |ended_ns| {
+            let mut recorder = Box::new(Recorder::closed().unwrap());
+            recorder.record(Timing { due_ns: 0, free_ns: 0, sent_ns: 0, done_ns: 5_000 });
+            Tick { recorder, errors: 0, ended_ns, counters: ShardCounters::default() }
+        };
+        assert!(course.take(0, tick(100_000_000)).is_empty());
+        assert!(course.take(0, tick(200_000_000)).is_empty());
+        let read = course.take(1, tick(100_000_000));
+        assert_eq!(read.iter().map(|(thread, _)| *thread).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(course.measured.series.len(), 1);
+        assert_eq!(course.measured.series[0].latencies.calls(), 2);
+    }
+
+    #[test]
+    fn a_run_that_is_cut_short_has_what_was_measured_until_then() {
+        let mut fed = Fed::new(Warmup::For(millis(100)), Length::For(millis(1000)));
+        fed.tick(&[900]);
+        assert!(!fed.course.cut_short());
+        fed.tick(&[100]);
+        fed.tick(&[100]);
+        assert!(fed.course.cut_short());
+        assert_eq!(fed.course.measured.calls_per_s.round(), 10_000.0);
+    }
+
+    #[test]
+    fn percentiles_of_sparse_counts_are_those_of_the_histogram() {
+        let mut latencies = Latencies::new().unwrap();
+        (1..=1000).for_each(|us| latencies.record(us * 1000));
+        let sparse = Sparse::of(&latencies);
+        for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
+            assert_eq!(sparse.at(quantile), latencies.at(quantile), "{quantile}");
+        }
+        assert_eq!(Sparse::merged([&sparse, &sparse].into_iter()).calls(), 2000);
+        assert_eq!(Sparse::default().at(0.5), 0);
+    }
+
+    #[test]
+    fn percentiles_are_named_as_people_do() {
+        assert_eq!(percentile_name(0.5), "p50");
+        assert_eq!(percentile_name(0.999), "p99.9");
+        assert_eq!(percentile_name(0.9999), "p99.99");
+    }
+}

@@ -1,0 +1,66 @@
+//! The latency harness of ringcall: measures what a call costs and how long it takes, beside a floor.
+//!
+//! Targets under the same load: ringcall through its public client, and `floor`, a raw
+//! io_uring echo of the same bytes on the same ring and buffers. What a figure of ringcall is worth
+//! is its ratio to the floor's, measured in the same run. A third, `server`, is ringcall's server
+//! under the floor's client: its CPU time per call under the load that the floor has, whereas
+//! under ringcall's own client it is also a matter of how fast that client is.
+//!
+//! The path of a run, one file each: `args` (and `parse`, `trace`, `cores`, `workload`) say what to
+//! run; `bench`, `serve` and `load` run it; `server`, `client` and `floor` are the two sides of the
+//! systems that `target` names; `gate` is what the threads of a run tell each other, [`generator`]
+//! what makes and records a load; `course` decides when a run has warmed up and when it may end;
+//! `measure` makes figures of it; `host` and `report` write them down.
+
+mod args;
+mod bench;
+mod client;
+mod cores;
+mod course;
+mod error;
+mod floor;
+mod gate;
+pub mod generator;
+mod host;
+mod interrupt;
+mod load;
+mod measure;
+mod parse;
+mod progress;
+mod report;
+mod serve;
+mod server;
+mod target;
+mod trace;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    args::{Cli, Command},
+    error::Failure,
+};
+
+/// Runs the program `ringcall-perf` with the arguments of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => bench::bench(&cli.bench),
+        Some(Command::Bench(args)) => bench::bench(&args),
+        Some(Command::Load(args)) => bench::load(&args),
+        Some(Command::Serve(args)) => serve::serve(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            match failure {
+                // What a shell reports of a program that SIGINT ended.
+                Failure::Interrupted => ExitCode::from(130),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
