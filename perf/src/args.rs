@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measures against a `serve` on another host
     Load(LoadArgs),
+    /// Stops a server for known times and checks that the reported tail is what it must be
+    Selftest(SelftestArgs),
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +90,22 @@ pub(crate) struct ServeArgs {
     /// What to serve
     #[arg(long, value_enum, default_value = "ringcall")]
     pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SelftestArgs {
+    /// Calls a second that are due
+    #[arg(long, value_name = "RATE", default_value = "5k", value_parser = parse::calls_per_s)]
+    pub(crate) rate: f64,
+    /// For how long the server is stopped
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse::duration)]
+    pub(crate) stop: Duration,
+    /// From one stop to the next
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse::duration)]
+    pub(crate) every: Duration,
+    /// Time that is measured, under an open load and again in a closed loop
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse::duration)]
+    pub(crate) duration: Duration,
 }
 
 /// One workload; without any of these flags the standard ones are run.

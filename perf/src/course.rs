@@ -124,6 +124,13 @@ pub(crate) struct Measured {
     pub(crate) warmed_for: Duration,
 }
 
+impl Measured {
+    /// When measuring began, by the generator's clock.
+    pub(crate) fn began_ns(&self) -> u64 {
+        self.began.iter().map(|mark| mark.ended_ns).min().unwrap_or(0)
+    }
+}
+
 /// What all threads recorded in one tick.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slice {

@@ -1,6 +1,6 @@
 //! Why a run ends without figures: one clear line each.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ringcall::{ConnectError, ServeError, ShardError, ring::RingError};
 
@@ -59,6 +59,18 @@ pub(crate) enum Failure {
     BadTrace { path: PathBuf, line: usize, why: String },
     #[error("the run {run} is void: {why}")]
     Void { run: String, why: String },
+    #[error("cannot start a server of its own: {0}")]
+    ServerProcess(io::Error),
+    #[error(
+        "stops of {stop:?} every {every:?} leave no time between them: stop for less than half"
+    )]
+    StopsTooLong { stop: Duration, every: Duration },
+    #[error("no percentile is decided by the stops; stop for longer, or more often")]
+    NothingToCheck,
+    #[error(
+        "{percentile} is off by {error_percent:.1} %: on this machine, or under this load, the figures of this harness cannot be relied on"
+    )]
+    SelftestFailed { percentile: String, error_percent: f64 },
     #[error("{count} calls failed, the first with: {first}")]
     CallsFailed { count: u64, first: String },
     #[error("cannot make a histogram: {0}")]

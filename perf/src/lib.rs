@@ -28,6 +28,7 @@ mod measure;
 mod parse;
 mod progress;
 mod report;
+mod selftest;
 mod serve;
 mod server;
 mod target;
@@ -51,6 +52,7 @@ pub fn run() -> ExitCode {
         Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Load(args)) => bench::load(&args),
         Some(Command::Serve(args)) => serve::serve(&args),
+        Some(Command::Selftest(args)) => selftest::selftest(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -75,6 +75,8 @@ pub(crate) struct Run {
     pub(crate) latencies: Latencies,
     pub(crate) series: Vec<Slice>,
     pub(crate) warmed_for: Duration,
+    /// When measuring began, by the generator's clock.
+    pub(crate) began_ns: u64,
 }
 
 /// Figures of an open load.
@@ -136,7 +138,7 @@ impl Run {
                 None => Failure::NoCalls { workload: workload.to_string() },
             });
         }
-        let calls_per_s = measured.calls_per_s;
+        let (calls_per_s, began_ns) = (measured.calls_per_s, measured.began_ns());
         let passed: Duration = measured.series.iter().map(|slice| slice.length).sum();
         let open = match (&measured.total.open, &plan.pace) {
             (Some(open), Pace::Open(arrivals)) => Some(OpenFigures {
@@ -181,6 +183,7 @@ impl Run {
             latencies: latencies.clone(),
             series: measured.series,
             warmed_for: measured.warmed_for,
+            began_ns,
         })
     }
 

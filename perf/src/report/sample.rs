@@ -115,6 +115,7 @@ pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) ->
         latencies: latencies(),
         series: series(),
         warmed_for: Duration::from_secs(1),
+        began_ns: 0,
     }
 }
 
