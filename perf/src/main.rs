@@ -9,7 +9,8 @@
 //! The path of a run, one file each: `args` (and `parse`, `cores`, `workload`) say what to run;
 //! `bench`, `serve` and `load` run it; `server` and `load` start the two sides on their cores;
 //! `target` and `floor` are the two systems that are measured; `window` and `measure` take the
-//! figures; `host` and `report` write them down.
+//! figures; `host` and `report` write them down. `netns` runs a `serve` and a `load` with a link of
+//! its own between them.
 
 mod args;
 mod bench;
@@ -20,6 +21,7 @@ mod host;
 mod interrupt;
 mod load;
 mod measure;
+mod netns;
 mod parse;
 mod progress;
 mod report;
@@ -45,13 +47,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        None => bench::bench(&cli.bench),
-        Some(Command::Bench(args)) => bench::bench(&args),
-        Some(Command::Load(args)) => bench::load(&args),
-        Some(Command::Serve(args)) => serve::serve(&args),
+        None => bench::bench(&cli.bench).map(|()| ExitCode::SUCCESS),
+        Some(Command::Bench(args)) => bench::bench(&args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Load(args)) => bench::load(&args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Serve(args)) => serve::serve(&args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Netns(args)) => netns::netns(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        // As clap says it where the command line itself is wrong; help is no error.
+        Err(Failure::Usage(error)) => error.exit(),
         Err(failure) => {
             eprintln!("error: {failure}");
             match failure {

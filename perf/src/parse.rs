@@ -1,4 +1,4 @@
-//! Values of the command line: times, sizes and lists of cores.
+//! Values of the command line: times, sizes, rates, shares and lists of cores.
 //!
 //! Pure: text in, a value or the reason why it is none out. The reason is shown after the flag
 //! and the text.
@@ -16,6 +16,13 @@ const SPIN_MAX: Duration = Duration::from_secs(1);
 /// Highest number of a core.
 const CORE_MAX: usize = 1023;
 
+/// Least rate of a link in bits per second: below it a connection takes longer to be made than the
+/// load waits.
+const RATE_MIN: f64 = 64e3;
+
+/// Highest rate of a link in bits per second: beyond what two namespaces can carry.
+const RATE_MAX: f64 = 100e9;
+
 /// Cores by number, in the order they were named, each at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CoreList(pub(crate) Vec<usize>);
@@ -26,6 +33,14 @@ impl fmt::Display for CoreList {
         f.write_str(&numbers.join(","))
     }
 }
+
+/// A share of packets, in millionths: at most 1,000,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartsPerMillion(pub(crate) u32);
+
+/// What a link carries, in bits per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BitsPerSecond(pub(crate) u64);
 
 /// A list of cores: `1`, `0,2`, `0,2-3`.
 pub(crate) fn cores(text: &str) -> Result<CoreList, String> {
@@ -114,6 +129,39 @@ pub(crate) fn size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A share: `0.1%`, `100%`, `0%`; finer than a millionth is rounded.
+pub(crate) fn share(text: &str) -> Result<PartsPerMillion, String> {
+    let wanted = "name a share as `0.1%`";
+    let number = text.strip_suffix('%').ok_or_else(|| format!("it has no `%`; {wanted}"))?;
+    match number.trim().parse::<f64>() {
+        // In range, so the conversion is exact after rounding.
+        Ok(percent) if (0.0..=100.0).contains(&percent) => {
+            Ok(PartsPerMillion((percent * 1e4).round() as u32))
+        }
+        Ok(_) => Err("it is not from 0% to 100%".to_owned()),
+        Err(_) => Err(format!("it has no number; {wanted}")),
+    }
+}
+
+/// A rate: `1gbit`, `100mbit`, `64kbit`, in bits per second and powers of ten.
+pub(crate) fn rate(text: &str) -> Result<BitsPerSecond, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let bits_per_unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "kbit" => 1e3,
+        "mbit" => 1e6,
+        "gbit" => 1e9,
+        _ => return Err("name a rate as `1gbit`, `100mbit` or `64kbit`".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "it has no number".to_owned())?;
+    let bits = number * bits_per_unit;
+    if (RATE_MIN..=RATE_MAX).contains(&bits) {
+        Ok(BitsPerSecond(bits.round() as u64))
+    } else {
+        Err("it is not from 64kbit to 100gbit".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -170,6 +218,27 @@ mod tests {
         assert_eq!(size("16777184").unwrap(), SIZE_MAX);
         for text in ["", "0", "7", "-8", "1.5KiB", "8GiB", "16777185", "16MiB", "99999999999999"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!(share("0.1%").unwrap(), PartsPerMillion(1_000));
+        assert_eq!(share("0%").unwrap(), PartsPerMillion(0));
+        assert_eq!(share("100%").unwrap(), PartsPerMillion(1_000_000));
+        assert_eq!(share("0.0001%").unwrap(), PartsPerMillion(1));
+        for text in ["", "%", "1", "-1%", "100.1%", "NaN%", "inf%", "x%"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_bits_per_second_in_powers_of_ten() {
+        assert_eq!(rate("1gbit").unwrap(), BitsPerSecond(1_000_000_000));
+        assert_eq!(rate("2.5Gbit").unwrap(), BitsPerSecond(2_500_000_000));
+        assert_eq!(rate("64kbit").unwrap(), BitsPerSecond(64_000));
+        for text in ["", "1", "gbit", "1gb", "1gbps", "1kbit", "101gbit", "-1gbit", "1.2.3gbit"] {
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 }
