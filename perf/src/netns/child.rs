@@ -182,3 +182,11 @@ impl Running {
         rest
     }
 }
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Neither does anything to one whose end is known.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
