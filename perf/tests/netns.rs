@@ -46,7 +46,7 @@ struct Run {
     child: Child,
 }
 
-/// The two namespaces of a run, held so that what is in them can be told even when they are removed.
+/// The namespaces of a run, held so that what is in them can be told even when they are removed.
 struct Held {
     server: File,
     client: File,
@@ -405,7 +405,8 @@ fn a_link_with_nothing_but_a_delay_delivers_everything_in_order() {
         let line = said.lines().find_map(|line| line.strip_prefix(direction)).unwrap();
         let (packets, rest) = line.split_once(" packets, ").unwrap();
         assert!(packets.parse::<u64>().unwrap() > 0);
-        let nothing = "0 lost, 0 dropped by the full queue, 0 held back, 0 overtaken; delay ";
+        let nothing = "0 lost, 0 dropped by the full queue, 0 by the full device, 0 held back, \
+                       0 overtaken; delay ";
         let delays = rest.strip_prefix(nothing).unwrap_or_else(|| panic!("{line}"));
         // None is delivered early; how late they are is for the machine to say.
         let min_us: f64 = delays.split_once(' ').unwrap().0.parse().unwrap();

@@ -77,7 +77,9 @@ pub(crate) fn netns(args: &NetnsArgs) -> Result<ExitCode, Failure> {
     let served = server.end(&mut signals, SERVER_END_MAX)?;
     eprint!("the server counted:\n{}", server.rest_of_output());
     if let Some(link) = link {
-        eprint!("{}", report::describe(&link.stop()?));
+        // Before it stops: the devices go with it.
+        let unread = [&server_net, &client_net].map(|net| tun::dropped(net, setup::DEVICE));
+        eprint!("{}", report::describe(&link.stop()?, unread));
     }
     match loaded.code() {
         Some(0) if !served.success() => Err(NetnsError::ServerFailed(served).into()),

@@ -2,19 +2,27 @@
 
 use std::fmt::Write;
 
-use super::link::{LinkCounts, LinkDirection};
+use super::{
+    NetnsError,
+    link::{LinkCounts, LinkDirection},
+};
 
-/// Two lines: from the server to the client, and back.
-pub(super) fn describe([from_server, from_client]: &[LinkDirection; 2]) -> String {
+/// Two lines: from the server to the client, and back. `unread` are the packets each way that the
+/// kernel dropped before the link saw them, where that is known.
+pub(super) fn describe(
+    directions: &[LinkDirection; 2],
+    unread: [Result<u64, NetnsError>; 2],
+) -> String {
     let mut text = String::new();
-    for (name, direction) in [("server → client", from_server), ("client → server", from_client)]
-    {
+    let names = ["server → client", "client → server"];
+    for ((name, direction), unread) in names.iter().zip(directions).zip(unread) {
         let LinkCounts { arrived, lost, dropped, held_back, overtaken, left } = direction.counts();
+        let unread = unread.map_or_else(|_| "?".to_owned(), |unread| unread.to_string());
         // Writing to a string cannot fail.
         let _ = write!(
             text,
             "link {name}: {arrived} packets, {lost} lost, {dropped} dropped by the full queue, \
-             {held_back} held back, {overtaken} overtaken"
+             {unread} by the full device, {held_back} held back, {overtaken} overtaken"
         );
         if left > 0 {
             let delays_ns = direction.delays_ns();
@@ -48,11 +56,13 @@ mod tests {
         let plan = LinkPlan { loss: PartsPerMillion(1_000_000), ..LinkPlan::default() };
         let mut from_client = LinkDirection::new(plan, 1, 1).unwrap();
         from_client.handle_arrival(Duration::ZERO, &[0]);
-        let text = describe(&[from_server, from_client]);
-        let expected = "link server → client: 2 packets, 0 lost, 1 dropped by the full queue, 0 held \
-                        back, 0 overtaken; delay 256.1 µs min, 256.1 median, 256.1 max\n\
-                        link client → server: 1 packets, 1 lost, 0 dropped by the full queue, 0 held \
-                        back, 0 overtaken\n";
+        let unknown = Err(NetnsError::LinkPanicked);
+        let text = describe(&[from_server, from_client], [Ok(3), unknown]);
+        let expected = "link server → client: 2 packets, 0 lost, 1 dropped by the full queue, 3 by \
+                        the full device, 0 held back, 0 overtaken; delay 256.1 µs min, 256.1 \
+                        median, 256.1 max\n\
+                        link client → server: 1 packets, 1 lost, 0 dropped by the full queue, ? by \
+                        the full device, 0 held back, 0 overtaken\n";
         assert_eq!(text, expected);
     }
 }

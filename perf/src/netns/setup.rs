@@ -12,7 +12,7 @@ use super::{
 use crate::{error::Failure, parse::BitsPerSecond};
 
 /// The device in either namespace.
-const DEVICE: &str = "link0";
+pub(super) const DEVICE: &str = "link0";
 
 /// Bytes of 10 full frames: less than that at a time and a slow link would be a slower one.
 const BURST_MIN_BYTES: u64 = 10 * 1514;

@@ -4,7 +4,8 @@
 //! the other device. The thread decides nothing about packets; it only keeps the time.
 
 use std::{
-    io,
+    fs, io,
+    net::Shutdown,
     num::NonZeroU64,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -48,6 +49,24 @@ pub(super) fn open(namespace: &Namespace, name: &str) -> Result<Tun, NetnsError>
     opened.map_err(NetnsError::Tun)
 }
 
+/// Packets that the kernel has dropped at a TUN device since it was made, because the thread did
+/// not read them in time: a device keeps 500.
+pub(super) fn dropped(namespace: &Namespace, name: &str) -> Result<u64, NetnsError> {
+    let table = namespace.within(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
+    let dropped = table.and_then(|table| {
+        dropped_in(&table, name).ok_or_else(|| io::Error::other(format!("{name} is not there")))
+    });
+    dropped.map_err(NetnsError::Link)
+}
+
+/// What a device has dropped that was sent on it, from the kernel's table of devices.
+fn dropped_in(table: &str, name: &str) -> Option<u64> {
+    // Eight columns of what was received come first, then bytes, packets, errors.
+    const SENT_DROPPED: usize = 8 + 3;
+    let columns = table.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+    columns?.split_whitespace().nth(SENT_DROPPED)?.parse().ok()
+}
+
 impl EmulatedLink {
     /// Starts to carry packets: by `directions[0]` from the first device to the second, and by
     /// `directions[1]` back. Both devices are up.
@@ -86,7 +105,7 @@ impl EmulatedLink {
 
     fn join(&mut self) -> Option<thread::Result<io::Result<[LinkDirection; 2]>>> {
         // Where it fails, the thread has closed its end before.
-        let _ = self.stop.shutdown(std::net::Shutdown::Both);
+        let _ = self.stop.shutdown(Shutdown::Both);
         self.thread.take().map(JoinHandle::join)
     }
 }
@@ -173,5 +192,24 @@ impl Link {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn what_a_device_dropped_is_in_the_column_of_what_was_sent() {
+        let table = "Inter-|   Receive    |  Transmit\n face |bytes packets errs drop | bytes\n\
+                     \x20   lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n\
+                     link01: 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36\n\
+                     \x20link0: 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56\n";
+        assert_eq!(dropped_in(table, "link0"), Some(52));
+        assert_eq!(dropped_in(table, "lo"), Some(12));
+        assert_eq!(dropped_in(table, "link"), None);
+        assert_eq!(dropped_in("", "link0"), None);
     }
 }
