@@ -95,9 +95,15 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NetnsArgs {
     /// What the link carries each way, as `1gbit` [default: what the machine can]
+    ///
+    /// Kept by the kernel's token bucket filter: a millisecond's worth passes at once, and what
+    /// would wait for longer than ten milliseconds is dropped (of a slow link, at least 15 kB pass
+    /// and 64 KiB wait).
     #[arg(long, value_name = "RATE", value_parser = parse::rate)]
     pub(crate) rate: Option<BitsPerSecond>,
     /// Time that each packet takes one way, as `1ms`
+    ///
+    /// At most 8192 packets are on their way each way; more are dropped, and counted.
     #[arg(long, value_name = "TIME", value_parser = parse::duration_or_zero)]
     pub(crate) delay: Option<Duration>,
     /// How far that time varies up and down, as `200us`; packets stay in order
@@ -107,6 +113,8 @@ pub(crate) struct NetnsArgs {
     #[arg(long, value_name = "SHARE", value_parser = parse::share)]
     pub(crate) loss: Option<PartsPerMillion>,
     /// Share of packets that are held back each way, so that later ones overtake them, as `1%`
+    ///
+    /// Each is held back for as long again as the delay, and 100 µs at least.
     #[arg(long, value_name = "SHARE", value_parser = parse::share)]
     pub(crate) reorder: Option<PartsPerMillion>,
     /// Seed of what is lost, held back and varied

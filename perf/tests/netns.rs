@@ -58,7 +58,8 @@ fn is_possible(needs: Needs) -> bool {
     let number = PROBES.fetch_add(1, Ordering::Relaxed);
     let probe = format!("ringcall-probe-{}-{number}", process::id());
     let ip = |args: &[&str]| {
-        let output = Command::new("ip").args(args).output().map_err(|error| error.to_string())?;
+        let output = Command::new("ip").args(args).output();
+        let output = output.map_err(|error| format!("cannot run `ip`: {error}"))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
     };
@@ -354,6 +355,24 @@ fn a_side_that_dies_ends_the_run_and_is_named() {
         assert_eq!(stderr_of(&output).lines().last(), Some(expected));
         held.assert_empty();
     }
+}
+
+#[test]
+fn a_link_that_is_taken_away_ends_the_run_and_is_named() {
+    if !is_possible(Needs::Tun) {
+        return;
+    }
+    let mut run = Run::start(&[&["--delay", "100us"], &ENDLESS]);
+    let held = run.connected();
+    let name = format!("ringcall-{}-client", run.child.id());
+    let status = Command::new("ip").args(["-n", &name, "link", "del", "link0"]).status().unwrap();
+    assert!(status.success());
+    let output = run.end();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr_of(&output);
+    let error = said.lines().last().unwrap();
+    assert!(error.starts_with("error: the emulated link failed: "), "{error}");
+    held.assert_empty();
 }
 
 #[test]

@@ -68,12 +68,12 @@ pub(crate) fn netns(args: &NetnsArgs) -> Result<ExitCode, Failure> {
     // then the namespaces.
     let server_net = Namespace::create(NetSide::Server)?;
     let client_net = Namespace::create(NetSide::Client)?;
-    let link = setup::connect(&server_net, &client_net, &options)?;
+    let mut link = setup::connect(&server_net, &client_net, &options)?;
     let mut server = Running::start(&server_net, "server", &child_args.serve, Stdio::piped())?;
     server.wait_serving(&mut signals)?;
     let mut load = Running::start(&client_net, "load", &child_args.load, Stdio::inherit())?;
 
-    let loaded = watch(&mut load, &mut server, link.as_ref(), &mut signals)?;
+    let loaded = watch(&mut load, &mut server, &mut link, &mut signals)?;
     let served = server.end(&mut signals, SERVER_END_MAX)?;
     eprint!("the server counted:\n{}", server.rest_of_output());
     if let Some(link) = link {
@@ -93,12 +93,12 @@ pub(crate) fn netns(args: &NetnsArgs) -> Result<ExitCode, Failure> {
 fn watch(
     load: &mut Running,
     server: &mut Running,
-    link: Option<&EmulatedLink>,
+    link: &mut Option<EmulatedLink>,
     signals: &mut Signals,
 ) -> Result<ExitStatus, Failure> {
     loop {
         let mut ends = vec![load.ended(), server.ended()];
-        ends.extend(link.map(EmulatedLink::ended));
+        ends.extend(link.as_ref().map(EmulatedLink::ended));
         let wake = signals.wait(&ends, None);
         if wake.map_err(|source| NetnsError::Wait { what: "load", source })? == Wake::Signal {
             let status = load.end(signals, LOAD_END_MAX)?;
@@ -112,9 +112,10 @@ fn watch(
             load.end(signals, LOAD_END_MAX)?;
             return Err(NetnsError::ServerEnded(status).into());
         }
-        if link.is_some_and(EmulatedLink::has_ended) {
-            // Why is said by who stops it.
-            return Ok(load.end(signals, LOAD_END_MAX)?);
+        if let Some(link) = link.take_if(|link| link.has_ended()) {
+            load.end(signals, LOAD_END_MAX)?;
+            // It has failed, and this says why. The server would drain in vain.
+            link.stop()?;
         }
     }
 }
