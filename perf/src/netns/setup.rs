@@ -73,7 +73,8 @@ pub(super) fn connect(
 }
 
 fn add_veth(server: &Namespace, client: &Namespace) -> Result<(), NetnsError> {
-    let cure = "the kernel must have veth devices (`modprobe veth`)";
+    let cure = "the kernel must have veth devices (`modprobe veth`) and a container the right \
+                to make them (CAP_NET_ADMIN)";
     let peer = ["peer", "name", DEVICE, "netns", client.name()];
     let add = ["link", "add", DEVICE, "netns", server.name(), "type", "veth"];
     ip(&[&add[..], &peer].concat(), cure).map(drop)
