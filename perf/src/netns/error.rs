@@ -16,7 +16,8 @@ pub(crate) enum NetnsError {
     #[error("cannot enter the network namespace {name}: {source}")]
     Enter { name: String, source: io::Error },
     #[error(
-        "cannot open a TUN device: {0}; `modprobe tun` makes /dev/net/tun, where it is missing"
+        "cannot open a TUN device: {0}; `modprobe tun` makes /dev/net/tun where it is missing, and \
+         a container must have that file and the right to use it (CAP_NET_ADMIN)"
     )]
     Tun(io::Error),
     #[error("cannot start the {what}: {source}")]

@@ -14,8 +14,8 @@ use hdrhistogram::Histogram;
 
 use crate::parse::PartsPerMillion;
 
-/// Packets that are on their way at once, each way; one more is dropped. At 1,500 bytes each this is
-/// what a link of 1 Gbit/s and 100 ms holds, and some 12 MB.
+/// Packets that are on their way at once, each way; one more is dropped. At 1,500 bytes each this
+/// is what a link of 1 Gbit/s and 100 ms holds, and some 12 MB.
 pub(super) const PACKETS_MAX: usize = 8192;
 
 /// Least time for which a packet is held back. A delay can be shorter than the time between two

@@ -58,11 +58,11 @@ mod tests {
         from_client.handle_arrival(Duration::ZERO, &[0]);
         let unknown = Err(NetnsError::LinkPanicked);
         let text = describe(&[from_server, from_client], [Ok(3), unknown]);
-        let expected = "link server → client: 2 packets, 0 lost, 1 dropped by the full queue, 3 by \
-                        the full device, 0 held back, 0 overtaken; delay 256.1 µs min, 256.1 \
-                        median, 256.1 max\n\
-                        link client → server: 1 packets, 1 lost, 0 dropped by the full queue, ? by \
-                        the full device, 0 held back, 0 overtaken\n";
+        let expected = "link server → client: 2 packets, 0 lost, 1 dropped by the full queue, \
+                        3 by the full device, 0 held back, 0 overtaken; delay 256.1 µs min, \
+                        256.1 median, 256.1 max\n\
+                        link client → server: 1 packets, 1 lost, 0 dropped by the full queue, \
+                        ? by the full device, 0 held back, 0 overtaken\n";
         assert_eq!(text, expected);
     }
 }
