@@ -3,12 +3,16 @@
 //! First on the path of a run. A value that cannot be is refused here, with the flag's name;
 //! what depends on the machine (which cores there are) is checked later.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
     generator::{Rate, SizeMix, Spacing},
+    netns::{
+        self,
+        parse::{BitsPerSecond, PartsPerMillion},
+    },
     parse::{self, CoreList},
     target::Target,
     workload::{CONNECTIONS_MAX, DEPTH_MAX, Workload},
@@ -40,6 +44,12 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Stops a server for known times and checks that the reported tail is what it must be
     Selftest(SelftestArgs),
+    /// Measures across a link between two network namespaces of this host
+    ///
+    /// `serve` runs in one namespace and `load` in the other; both are gone afterwards. The link is
+    /// a veth pair. With any of `--delay`, `--loss` and `--reorder` it is emulated by a thread of
+    /// this process, between two TUN devices. Needs root and iproute2.
+    Netns(NetnsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +116,44 @@ pub(crate) struct SelftestArgs {
     /// Time that is measured, under an open load and again in a closed loop
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse::duration)]
     pub(crate) duration: Duration,
+}
+
+/// The link of `netns`, and what runs across it.
+#[derive(Debug, Args)]
+pub(crate) struct NetnsArgs {
+    /// What the link carries each way, as `1gbit` [default: what the machine can]
+    ///
+    /// Kept by the kernel's token bucket filter: a millisecond's worth passes at once, and what
+    /// would wait for longer than ten milliseconds is dropped (of a slow link, at least 15 kB pass
+    /// and 64 KiB wait).
+    #[arg(long, value_name = "RATE", value_parser = netns::parse::rate)]
+    pub(crate) rate: Option<BitsPerSecond>,
+    /// Time that each packet takes one way, as `1ms`
+    ///
+    /// At most 8192 packets are on their way each way; more are dropped, and counted.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_or_zero)]
+    pub(crate) delay: Option<Duration>,
+    /// How far that time varies up and down, as `200us`; packets stay in order
+    #[arg(long, value_name = "TIME", requires = "delay", value_parser = parse::duration_or_zero)]
+    pub(crate) jitter: Option<Duration>,
+    /// Share of packets that are lost each way, as `0.1%`
+    #[arg(long, value_name = "SHARE", value_parser = netns::parse::share)]
+    pub(crate) loss: Option<PartsPerMillion>,
+    /// Share of packets that are held back each way, so that later ones overtake them, as `1%`
+    ///
+    /// Each is held back for as long again as the delay, and 100 µs at least.
+    #[arg(long, value_name = "SHARE", value_parser = netns::parse::share)]
+    pub(crate) reorder: Option<PartsPerMillion>,
+    /// Seed of what is lost, held back and varied
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seed: u64,
+    /// Flags for `serve`, as `'--spin 50us'`; its address and target are given by themselves, and
+    /// its core unless named is the second there is
+    #[arg(long, value_name = "FLAGS", default_value = "", allow_hyphen_values = true)]
+    pub(crate) server_args: String,
+    /// Flags for `load`, without an address
+    #[arg(last = true, value_name = "FLAGS OF LOAD")]
+    pub(crate) load_args: Vec<OsString>,
 }
 
 /// One workload; without any of these flags the standard ones are run.

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ringcall::{ConnectError, ServeError, ShardError, ring::RingError};
 
-use crate::target::Target;
+use crate::{netns::NetnsError, target::Target};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,10 @@ pub(crate) enum Failure {
     CallsFailed { count: u64, first: String },
     #[error("cannot make a histogram: {0}")]
     Histogram(#[from] hdrhistogram::CreationError),
+    #[error("{0}")]
+    Usage(#[from] clap::Error),
+    #[error("{0}")]
+    Netns(#[from] NetnsError),
     #[error("cannot watch for Ctrl-C: {0}")]
     Signals(io::Error),
     #[error("interrupted")]

@@ -10,7 +10,9 @@
 //! run; `bench`, `serve` and `load` run it; `server`, `client` and `floor` are the two sides of the
 //! systems that `target` names; `gate` is what the threads of a run tell each other, [`generator`]
 //! what makes and records a load; `course` decides when a run has warmed up and when it may end;
-//! `measure` makes figures of it; `host` and `report` write them down.
+//! `measure` makes figures of it; `host` and `report` write them down. `selftest` shows that they
+//! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
+//! between them.
 
 mod args;
 mod bench;
@@ -25,6 +27,7 @@ mod host;
 mod interrupt;
 mod load;
 mod measure;
+mod netns;
 mod parse;
 mod progress;
 mod report;
@@ -47,15 +50,19 @@ use crate::{
 /// Runs the program `ringcall-perf` with the arguments of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    let done = |()| ExitCode::SUCCESS;
     let outcome = match cli.command {
-        None => bench::bench(&cli.bench),
-        Some(Command::Bench(args)) => bench::bench(&args),
-        Some(Command::Load(args)) => bench::load(&args),
-        Some(Command::Serve(args)) => serve::serve(&args),
-        Some(Command::Selftest(args)) => selftest::selftest(&args),
+        None => bench::bench(&cli.bench).map(done),
+        Some(Command::Bench(args)) => bench::bench(&args).map(done),
+        Some(Command::Load(args)) => bench::load(&args).map(done),
+        Some(Command::Serve(args)) => serve::serve(&args).map(done),
+        Some(Command::Selftest(args)) => selftest::selftest(&args).map(done),
+        Some(Command::Netns(args)) => netns::netns(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        // As clap says it where the command line itself is wrong; help is no error.
+        Err(Failure::Usage(error)) => error.exit(),
         Err(failure) => {
             eprintln!("error: {failure}");
             match failure {
