@@ -13,7 +13,7 @@ use crate::{
         self,
         parse::{BitsPerSecond, PartsPerMillion},
     },
-    parse::{self, CoreList},
+    parse::{self, CoreList, Slo},
     target::Target,
     workload::{CONNECTIONS_MAX, DEPTH_MAX, Workload},
 };
@@ -42,6 +42,11 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measures against a `serve` on another host
     Load(LoadArgs),
+    /// Runs a target at rate after rate, to twice what it can do, or looks for the highest rate that
+    /// keeps a percentile below a limit
+    Sweep(SweepArgs),
+    /// Compares two builds or two configurations, in turn, and says whether they differ
+    Compare(CompareArgs),
     /// Stops a server for known times and checks that the reported tail is what it must be
     Selftest(SelftestArgs),
     /// Measures across a link between two network namespaces of this host
@@ -100,6 +105,46 @@ pub(crate) struct ServeArgs {
     /// What to serve
     #[arg(long, value_enum, default_value = "ringcall")]
     pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+    /// Rates to run at, as `10k,20k` [default: a tenth of what it can do to twice that]
+    #[arg(long, value_name = "RATES", value_delimiter = ',', value_parser = parse::calls_per_s)]
+    pub(crate) rates: Option<Vec<f64>>,
+    /// Looks for the highest rate at which this holds, as `p99.9<=200us`
+    #[arg(long, value_name = "LIMIT", conflicts_with = "rates", value_parser = parse::slo)]
+    pub(crate) slo: Option<Slo>,
+    /// Latency up to which an answer is goodput [default: ten times the median at the lowest rate]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_or_zero)]
+    pub(crate) within: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// One side: flags for `bench`, perhaps after the path of another build of this program, as
+    /// `'--spin 50us'` or `'../before/ringcall-perf'`; may be empty
+    #[arg(value_name = "A", allow_hyphen_values = true)]
+    pub(crate) a: String,
+    /// The other side
+    #[arg(value_name = "B", allow_hyphen_values = true)]
+    pub(crate) b: String,
+    /// Pairs of runs
+    #[arg(long, value_name = "N", default_value = "10",
+        value_parser = clap::value_parser!(u32).range(5..=1000))]
+    pub(crate) pairs: u32,
+    /// Time that is measured in each run
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse::duration)]
+    pub(crate) duration: Duration,
+    /// Time before that, which is not measured
+    #[arg(long, value_name = "TIME", default_value = "200ms",
+        value_parser = parse::duration_or_zero)]
+    pub(crate) warmup: Duration,
+    /// Flags for `bench` that both sides have [default: --target ringcall]
+    #[arg(last = true, value_name = "FLAGS OF BENCH")]
+    pub(crate) bench_args: Vec<String>,
 }
 
 #[derive(Debug, Args)]

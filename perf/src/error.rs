@@ -59,6 +59,16 @@ pub(crate) enum Failure {
     BadTrace { path: PathBuf, line: usize, why: String },
     #[error("the run {run} is void: {why}")]
     Void { run: String, why: String },
+    #[error("name one target: a sweep runs it at many rates")]
+    OneTarget,
+    #[error("a sweep takes its rates from --rates, or finds them; leave --rate and --trace out")]
+    RateOfSweep,
+    #[error("{0} held at no rate that was tried")]
+    SloNotMet(String),
+    #[error("{side} begins with {path:?}, which is no file; flags begin with `-`")]
+    NoBuild { side: String, path: String },
+    #[error("a run of {side} failed: {why}")]
+    SideFailed { side: String, why: String },
     #[error("cannot start a server of its own: {0}")]
     ServerProcess(io::Error),
     #[error(

@@ -10,13 +10,15 @@
 //! run; `bench`, `serve` and `load` run it; `server`, `client` and `floor` are the two sides of the
 //! systems that `target` names; `gate` is what the threads of a run tell each other, [`generator`]
 //! what makes and records a load; `course` decides when a run has warmed up and when it may end;
-//! `measure` makes figures of it; `host` and `report` write them down. `selftest` shows that they
+//! `measure` makes figures of it; `host` and `report` write them down. `sweep` runs at rate after rate, and
+//! `compare` two builds in turn. `selftest` shows that they
 //! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
 //! between them.
 
 mod args;
 mod bench;
 mod client;
+mod compare;
 mod cores;
 mod course;
 mod error;
@@ -34,6 +36,7 @@ mod report;
 mod selftest;
 mod serve;
 mod server;
+mod sweep;
 mod target;
 mod trace;
 mod workload;
@@ -56,6 +59,8 @@ pub fn run() -> ExitCode {
         Some(Command::Bench(args)) => bench::bench(&args).map(done),
         Some(Command::Load(args)) => bench::load(&args).map(done),
         Some(Command::Serve(args)) => serve::serve(&args).map(done),
+        Some(Command::Sweep(args)) => sweep::sweep(&args).map(done),
+        Some(Command::Compare(args)) => compare::compare(&args).map(done),
         Some(Command::Selftest(args)) => selftest::selftest(&args).map(done),
         Some(Command::Netns(args)) => netns::netns(&args),
     };

@@ -6,6 +6,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
+    course::percentile_name,
     generator::{Rate, SizeMix, Spacing},
     workload::{SIZE_MAX, SIZE_MIN},
 };
@@ -34,6 +35,20 @@ impl fmt::Display for CoreList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&numbers.join(","))
+    }
+}
+
+/// A limit of a percentile: `p99.9<=200us`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Slo {
+    /// In 0 to 1.
+    pub(crate) quantile: f64,
+    pub(crate) limit: Duration,
+}
+
+impl fmt::Display for Slo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} <= {:?}", percentile_name(self.quantile), self.limit)
     }
 }
 
@@ -193,6 +208,16 @@ pub(crate) fn percentile(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A limit of a percentile: `p99.9<=200us`.
+pub(crate) fn slo(text: &str) -> Result<Slo, String> {
+    let (name, limit) = text.split_once("<=").ok_or("name a limit as `p99.9<=200us`")?;
+    let limit = duration_or_zero(limit.trim())?;
+    if limit.is_zero() {
+        return Err("no call takes no time".to_owned());
+    }
+    Ok(Slo { quantile: percentile(name.trim())?, limit })
+}
+
 /// A part of a whole: `5%`, `0.05`.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
@@ -286,6 +311,12 @@ mod tests {
         assert_eq!(sizes("fleet").unwrap(), SizeMix::Fleet);
         assert_eq!(percentile("p99.9").unwrap(), 0.999);
         assert_eq!(share("5%").unwrap(), 0.05);
+        let limit = slo("p99.9 <= 200us").unwrap();
+        assert_eq!((limit.quantile, limit.limit), (0.999, Duration::from_micros(200)));
+        assert_eq!(limit.to_string(), "p99.9 <= 200µs");
+        for text in ["p99.9", "p99.9<200us", "p99<=", "p99<=0", "x<=1ms"] {
+            assert!(slo(text).is_err(), "{text}");
+        }
         for text in ["bursts", "bursts:0", "bursts:x", "odd", ""] {
             assert!(spacing(text).is_err(), "{text}");
         }

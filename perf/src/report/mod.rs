@@ -17,7 +17,10 @@ use crate::{
     course::Lengths, error::Failure, generator::median, host::Host, measure::Run, target::Target,
 };
 
-pub(crate) use units::{si, time};
+pub(crate) use self::{
+    table::header,
+    units::{si, time},
+};
 
 /// Everything that is reported of a command.
 pub(crate) struct Report {
@@ -116,11 +119,16 @@ impl ReportSink {
     }
 
     pub(crate) fn write(self, report: &Report) -> Result<(), Failure> {
+        self.write_as(report, &table::table(report))
+    }
+
+    /// Writes a report, whose table is another than that of a bench.
+    pub(crate) fn write_as(self, report: &Report, table: &str) -> Result<(), Failure> {
         match self {
-            Self::Table => print(&table::table(report)),
+            Self::Table => print(table),
             Self::Json => print(&json::json(report)),
             Self::TableAndFile(file) => {
-                print(&table::table(report))?;
+                print(table)?;
                 let path = file.path.clone();
                 file.write(&json::json(report)).map_err(|source| Failure::Json { path, source })
             }

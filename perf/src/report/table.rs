@@ -52,7 +52,8 @@ pub(super) fn table(report: &Report) -> String {
     text
 }
 
-fn header(report: &Report) -> String {
+/// What was measured, and where.
+pub(crate) fn header(report: &Report) -> String {
     let host = &report.host;
     let Conditions { server, client, load, lengths, spin, repeat, warnings, is_partial } =
         &report.conditions;

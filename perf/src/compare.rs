@@ -1,0 +1,291 @@
+//! `compare`: two builds, or two configurations, under the same load, in turn.
+//!
+//! Each side is this program or another build of it, with flags of its own. The sides take turns,
+//! and which one is first changes each time, so that a machine that becomes slower or faster does
+//! not favour either. What counts is the ratio within a pair of neighbours; the interval is that of
+//! the mean of the logarithms of these ratios (Student's), which assumes that pairs are
+//! independent, and nothing else.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{
+    args::CompareArgs,
+    error::Failure,
+    generator::{Interval, interval_of},
+    interrupt::Interrupt,
+    progress::Progress,
+    report::print,
+};
+
+/// Time that starting and ending a run takes, and the part of it that is not measured, for the
+/// progress bar.
+const OVERHEAD: Duration = Duration::from_millis(700);
+
+/// One of the two.
+#[derive(Clone, Debug, PartialEq)]
+struct Side {
+    name: String,
+    program: PathBuf,
+    flags: Vec<String>,
+}
+
+/// What is compared: its name, where it is in a run's JSON, and whether more of it is better.
+struct Figure {
+    name: &'static str,
+    path: &'static [&'static str],
+    more_is_better: bool,
+}
+
+const FIGURES: [Figure; 7] = [
+    Figure { name: "calls/s", path: &["calls_per_s"], more_is_better: true },
+    Figure { name: "server CPU/call", path: &["server_cpu_ns_per_call"], more_is_better: false },
+    Figure { name: "client CPU/call", path: &["client_cpu_ns_per_call"], more_is_better: false },
+    Figure { name: "p50", path: &["latency_ns", "p50"], more_is_better: false },
+    Figure { name: "p90", path: &["latency_ns", "p90"], more_is_better: false },
+    Figure { name: "p99", path: &["latency_ns", "p99"], more_is_better: false },
+    Figure { name: "p99.9", path: &["latency_ns", "p999"], more_is_better: false },
+];
+
+/// What was found of one figure of one workload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    /// The interval of the ratio does not hold 1.
+    Better,
+    Worse,
+    /// It does; and the largest difference that it leaves room for is that.
+    NoDifference {
+        within: f64,
+    },
+}
+
+/// The ratios of B to A of one figure.
+#[derive(Clone, Debug)]
+struct Ratios(Vec<f64>);
+
+/// Runs both sides in turn and prints what differs.
+pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
+    let this = env::current_exe().map_err(Failure::ServerProcess)?;
+    let a = Side::parse("A", &args.a, &this)?;
+    let b = Side::parse("B", &args.b, &this)?;
+    let interrupt = Interrupt::watch()?;
+    let progress = Progress::begin(2 * args.pairs * (args.duration + OVERHEAD));
+    let mut pairs: Vec<[Vec<Value>; 2]> = Vec::new();
+    for pair in 0..args.pairs {
+        progress.say(format!("pair {} of {}", pair + 1, args.pairs));
+        let run = |side: &Side| side.run(args, &interrupt, &progress);
+        let both = if pair % 2 == 0 {
+            run(&a).and_then(|first| Ok([first, run(&b)?]))
+        } else {
+            run(&b).and_then(|first| Ok([run(&a)?, first]))
+        };
+        match both {
+            Ok(both) => pairs.push(both),
+            // What was compared until then is kept.
+            Err(Failure::Interrupted) if !pairs.is_empty() => break,
+            Err(failure) => return Err(failure),
+        }
+    }
+    progress.end();
+    print(&table(&a, &b, &pairs, args.pairs as usize))?;
+    if pairs.len() < args.pairs as usize { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+impl Side {
+    /// A side as it is named on the command line: flags, perhaps after the path of another build.
+    fn parse(name: &str, text: &str, this: &Path) -> Result<Self, Failure> {
+        let mut words = text.split_whitespace().map(str::to_owned).peekable();
+        let program = match words.next_if(|word| !word.starts_with('-')) {
+            None => this.to_owned(),
+            Some(path) if Path::new(&path).is_file() => PathBuf::from(path),
+            Some(path) => return Err(Failure::NoBuild { side: name.to_owned(), path }),
+        };
+        Ok(Self { name: name.to_owned(), program, flags: words.collect() })
+    }
+
+    /// One run: what it wrote of each workload and target.
+    fn run(
+        &self,
+        args: &CompareArgs,
+        interrupt: &Interrupt,
+        progress: &Progress,
+    ) -> Result<Vec<Value>, Failure> {
+        interrupt.check()?;
+        let failed = |why: String| Failure::SideFailed { side: self.name.clone(), why };
+        let milliseconds = |time: Duration| format!("{}ms", time.as_millis());
+        let mut child = Command::new(&self.program)
+            .arg("bench")
+            .args(["--duration", &milliseconds(args.duration)])
+            .args(["--warmup", &milliseconds(args.warmup), "--json", "-"])
+            .args(if args.bench_args.is_empty() { &DEFAULTS[..] } else { &[] })
+            .args(&args.bench_args)
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        // What it writes is short beside what a pipe holds but for long errors: read when it ends.
+        let pid = Pid::from_raw(child.id().cast_signed());
+        while child.try_wait().map_err(|error| failed(error.to_string()))?.is_none() {
+            progress.tick();
+            if interrupt.is_set()
+                && let Some(pid) = pid
+            {
+                let _ = kill_process(pid, Signal::INT);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+        interrupt.check()?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            let last = stderr.lines().last().unwrap_or("it said nothing").to_owned();
+            return Err(failed(last));
+        }
+        let document: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| failed(format!("it wrote no JSON: {error}")))?;
+        match document["runs"].as_array() {
+            Some(runs) if !runs.is_empty() => Ok(runs.clone()),
+            _ => Err(failed("its JSON has no runs".to_owned())),
+        }
+    }
+}
+
+/// What is measured where nothing is asked for.
+const DEFAULTS: [&str; 2] = ["--target", "ringcall"];
+
+impl Figure {
+    fn of(&self, run: &Value) -> Option<f64> {
+        self.path.iter().try_fold(run, |value, key| value.get(key))?.as_f64()
+    }
+}
+
+impl Ratios {
+    /// Of each pair in which both sides have the figure.
+    fn of(figure: &Figure, pairs: &[[Vec<Value>; 2]], index: usize) -> Self {
+        let ratio =
+            |[a, b]: &[Vec<Value>; 2]| Some(figure.of(b.get(index)?)? / figure.of(a.get(index)?)?);
+        Self(pairs.iter().filter_map(ratio).filter(|ratio| ratio.is_normal()).collect())
+    }
+
+    /// The mean of their logarithms, with its interval.
+    fn logarithm(&self) -> Option<Interval> {
+        let logarithms: Vec<f64> = self.0.iter().map(|ratio| ratio.ln()).collect();
+        let mean = logarithms.iter().sum::<f64>() / logarithms.len() as f64;
+        interval_of(mean, &logarithms)
+    }
+}
+
+impl Verdict {
+    fn of(interval: Interval, more_is_better: bool) -> Self {
+        let Interval { value, half_width } = interval;
+        if value.abs() <= half_width {
+            return Self::NoDifference { within: (value.abs() + half_width).exp_m1() };
+        }
+        if (value > 0.0) == more_is_better { Self::Better } else { Self::Worse }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Better => f.write_str("B is better"),
+            Self::Worse => f.write_str("B is worse"),
+            Self::NoDifference { within } => {
+                write!(f, "no difference shown; it is under {:.1} %", within * 100.0)
+            }
+        }
+    }
+}
+
+fn table(a: &Side, b: &Side, pairs: &[[Vec<Value>; 2]], wanted: usize) -> String {
+    let describe = |side: &Side| {
+        let flags =
+            if side.flags.is_empty() { "as built" } else { &side.flags.join(" ") }.to_owned();
+        format!("{}: {} {flags}\n", side.name, side.program.display())
+    };
+    let mut text = describe(a) + &describe(b);
+    text += &format!("{} pairs of runs in turn", pairs.len());
+    if pairs.len() < wanted {
+        text += &format!(" (interrupted, of {wanted})");
+    }
+    text += "; B as a multiple of A, with the 95 % interval\n";
+    for (index, run) in pairs.first().map_or(&[][..], |[a, _]| a).iter().enumerate() {
+        let of = |key: &str| run[key].to_string();
+        let target = run["target"].as_str().unwrap_or("?");
+        text += &format!("\n{}×{} {} B {target}\n", of("connections"), of("depth"), of("size"));
+        for figure in &FIGURES {
+            let ratios = Ratios::of(figure, pairs, index);
+            let line = match ratios.logarithm() {
+                Some(interval) => {
+                    let at = |offset: f64| (interval.value + offset * interval.half_width).exp();
+                    let verdict = Verdict::of(interval, figure.more_is_better);
+                    format!("{:.3}  ({:.3} to {:.3})  {verdict}", at(0.0), at(-1.0), at(1.0))
+                }
+                None => format!("too few pairs have it ({})", ratios.0.len()),
+            };
+            text += &format!("  {:<16} {line}\n", figure.name);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn pairs(ratios: &[f64]) -> Vec<[Vec<Value>; 2]> {
+        let run = |ns: f64| vec![json!({ "server_cpu_ns_per_call": ns, "calls_per_s": null })];
+        ratios.iter().map(|ratio| [run(100.0), run(100.0 * ratio)]).collect()
+    }
+
+    fn verdict(ratios: &[f64]) -> Verdict {
+        let figure = &FIGURES[1];
+        let interval = Ratios::of(figure, &pairs(ratios), 0).logarithm().unwrap();
+        Verdict::of(interval, figure.more_is_better)
+    }
+
+    #[test]
+    fn a_difference_that_is_larger_than_the_noise_is_named() {
+        assert_eq!(verdict(&[1.05, 1.04, 1.06, 1.05, 1.05]), Verdict::Worse);
+        assert_eq!(verdict(&[0.90, 0.91, 0.89, 0.90, 0.92]), Verdict::Better);
+    }
+
+    #[test]
+    fn noise_is_no_difference_and_says_how_large_one_could_be() {
+        let Verdict::NoDifference { within } = verdict(&[1.05, 0.95, 1.02, 0.97, 1.01]) else {
+            panic!("a difference was found");
+        };
+        assert!((0.02..0.08).contains(&within), "{within}");
+    }
+
+    #[test]
+    fn what_a_side_does_not_tell_is_not_compared() {
+        assert!(Ratios::of(&FIGURES[0], &pairs(&[1.0; 6]), 0).logarithm().is_none());
+        assert!(Ratios::of(&FIGURES[1], &pairs(&[1.0; 4]), 0).logarithm().is_none());
+    }
+
+    #[test]
+    fn a_side_is_flags_or_another_build_with_flags() {
+        let this = env::current_exe().unwrap();
+        let flags = Side::parse("A", "--spin 50us", &this).unwrap();
+        assert_eq!((flags.program.as_path(), flags.flags.len()), (this.as_path(), 2));
+        let other = Side::parse("B", this.to_str().unwrap(), Path::new("/other")).unwrap();
+        assert_eq!((other.program, other.flags.len()), (this.clone(), 0));
+        let failure = Side::parse("B", "no/such/build --spin 1us", &this).unwrap_err();
+        assert!(failure.to_string().contains("no/such/build"), "{failure}");
+    }
+}
