@@ -194,23 +194,13 @@ impl<'a, Q, R, E> Call<'a, Q, R, E> {
 impl<Q: Message, R: Message, E: From<Status>> Future for Call<'_, Q, R, E> {
     type Output = Result<Response<R>, E>;
 
-    #[inline]
+    // Inlined, as the reply would be passed through memory otherwise: written word by word and read
+    // back as wider pieces before it is stored, it costs more than everything else here.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = &mut self.get_mut().call;
-        let id = match call.state {
-            CallState::InFlight(id) => id,
-            CallState::New { .. } => match call.start(cx.waker()) {
-                Poll::Ready(Ok(id)) => {
-                    call.state = CallState::InFlight(id);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Err(status)) => return Poll::Ready(Err(status.into())),
-                Poll::Pending => return Poll::Pending,
-            },
-            CallState::Done => {
-                let status = Status::new(Code::Internal, "the call has ended");
-                return Poll::Ready(Err(status.into()));
-            }
+        let CallState::InFlight(id) = call.state else {
+            return call.begin(cx.waker()).map(|status| Err((*status).into()));
         };
         let connection = call.client.connection();
         let outcome = match connection.callers.poll_outcome(id, cx.waker()) {
@@ -251,6 +241,23 @@ impl<'a, Q> InFlight<'a, Q> {
 }
 
 impl<Q: Message> InFlight<'_, Q> {
+    /// Makes the call where it is not made yet, and is ready only with why it never will be.
+    // In a box, so that it is returned in a register.
+    #[inline(never)]
+    fn begin(&mut self, waker: &Waker) -> Poll<Box<Status>> {
+        if let CallState::Done = self.state {
+            return Poll::Ready(Box::new(Status::new(Code::Internal, "the call has ended")));
+        }
+        match self.start(waker) {
+            Poll::Ready(Ok(id)) => {
+                self.state = CallState::InFlight(id);
+                Poll::Pending
+            }
+            Poll::Ready(Err(status)) => Poll::Ready(Box::new(status)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
     /// Encodes the request, or waits for room to do so. The call, once it is made, is the
     /// caller's to await and to give up.
     #[inline(always)]

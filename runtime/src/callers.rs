@@ -92,12 +92,12 @@ impl Callers {
     /// A call has its reply.
     #[inline]
     pub(crate) fn replied(&self, shard: &Shard, call: CallId, body: Lease, meta_len: u16) {
-        self.settle(shard, call, Outcome::Reply(body, meta_len));
+        self.settle(shard, call, || Outcome::Reply(body, meta_len));
     }
 
     /// A call has ended otherwise.
     pub(crate) fn failed(&self, shard: &Shard, call: CallId, status: Status) {
-        self.settle(shard, call, Outcome::Failed(Box::new(status)));
+        self.settle(shard, call, || Outcome::Failed(Box::new(status)));
     }
 
     /// The peer is one of ours.
@@ -334,8 +334,9 @@ impl Callers {
     }
 
     /// Leaves an outcome for its caller, and wakes it.
-    #[inline]
-    fn settle(&self, shard: &Shard, call: CallId, outcome: Outcome) {
+    // The outcome is made at its place: it would be passed through memory otherwise.
+    #[inline(always)]
+    fn settle(&self, shard: &Shard, call: CallId, outcome: impl FnOnce() -> Outcome) {
         let mut seats = self.seats.borrow_mut();
         let Some(seat) = seats.get_mut(call.slot() as usize) else {
             return;
@@ -343,7 +344,8 @@ impl Callers {
         if !matches!(seat.outcome, Outcome::Awaited) {
             return;
         }
-        seat.outcome = outcome;
+        // What was there has nothing to drop, which the compiler does not see.
+        std::mem::forget(std::mem::replace(&mut seat.outcome, outcome()));
         // Not woken in the table's presence: what a waker does is its own affair.
         let waker = seat.waker.take();
         drop(seats);

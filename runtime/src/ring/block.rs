@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use std::{cell::Cell, fmt, ops::Deref, ptr::NonNull, rc::Rc, slice};
+use std::{cell::Cell, fmt, mem::ManuallyDrop, ops::Deref, ptr::NonNull, rc::Rc, slice};
 
 use super::{memory::Memory, owned::OwnedPool, pool::Pool};
 
@@ -70,7 +70,8 @@ impl Block {
 /// A buffer that is only read. Clones read the same bytes; when the last is dropped, the buffer
 /// goes back to where it came from.
 pub struct SharedBuffer {
-    block: Rc<Block>,
+    /// Taken out when this drops.
+    block: ManuallyDrop<Rc<Block>>,
 }
 
 impl SharedBuffer {
@@ -81,7 +82,7 @@ impl SharedBuffer {
     /// The block's bytes are initialised, and nobody writes them before it has gone home.
     #[inline]
     pub(super) unsafe fn new(block: Rc<Block>) -> Self {
-        Self { block }
+        Self { block: ManuallyDrop::new(block) }
     }
 
     /// Whether it is a buffer of the receive pool.
@@ -91,8 +92,7 @@ impl SharedBuffer {
     }
 
     #[cold]
-    fn go_home(&self) {
-        let block = Rc::clone(&self.block);
+    fn go_home(block: Rc<Block>) {
         match block.home.take() {
             Some(Home::Kernel(pool, bid)) => pool.take_back(bid, block),
             Some(Home::Class(pool, class)) => pool.put_back(class, block),
@@ -115,15 +115,22 @@ impl Deref for SharedBuffer {
 impl Clone for SharedBuffer {
     #[inline]
     fn clone(&self) -> Self {
-        Self { block: Rc::clone(&self.block) }
+        Self { block: ManuallyDrop::new(Rc::clone(&self.block)) }
     }
 }
 
 impl Drop for SharedBuffer {
+    // Nothing is called with the place of the pointer, only with the pointer: a buffer, and what
+    // holds one, can stay in registers.
     #[inline]
     fn drop(&mut self) {
-        if Rc::strong_count(&self.block) == 1 {
-            self.go_home();
+        // SAFETY: it is not used again, as this is the one place that takes it, and runs once.
+        let block = unsafe { ManuallyDrop::take(&mut self.block) };
+        if Rc::strong_count(&block) == 1 {
+            Self::go_home(block);
+        } else {
+            // Another holds it: this only counts.
+            drop(block);
         }
     }
 }
