@@ -209,8 +209,10 @@ impl fmt::Display for Verdict {
 
 fn table(a: &Side, b: &Side, pairs: &[[Vec<Value>; 2]], wanted: usize) -> String {
     let describe = |side: &Side| {
-        let flags =
-            if side.flags.is_empty() { "as built" } else { &side.flags.join(" ") }.to_owned();
+        let flags = match side.flags.as_slice() {
+            [] => "as built".to_owned(),
+            flags => flags.join(" "),
+        };
         format!("{}: {} {flags}\n", side.name, side.program.display())
     };
     let mut text = describe(a) + &describe(b);

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Calls that the pacer gives out before it lets others run: they are sent together.
-const AT_ONCE_MAX: u32 = 64;
+const AT_ONCE_MAX: u32 = 512;
 
 /// The callers of one connection.
 struct Connection {
