@@ -9,7 +9,8 @@
 //! The path of a run, one file each: `args` (and `parse`, `cores`, `workload`) say what to run;
 //! `bench`, `serve` and `load` run it; `server` and `load` start the two sides on their cores;
 //! `target` and `floor` are the two systems that are measured; `window` and `measure` take the
-//! figures; `host` and `report` write them down.
+//! figures; `host` and `report` write them down. `probe` makes single calls and says where the
+//! time of each goes.
 
 mod args;
 mod bench;
@@ -21,6 +22,7 @@ mod interrupt;
 mod load;
 mod measure;
 mod parse;
+mod probe;
 mod progress;
 mod report;
 mod serve;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench::bench(&args),
         Some(Command::Load(args)) => bench::load(&args),
         Some(Command::Serve(args)) => serve::serve(&args),
+        Some(Command::Stages(args)) => probe::stages(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
