@@ -77,7 +77,8 @@ pub struct Header {
     /// version range.
     pub code: u32,
     /// REQUEST and ONEWAY: time left until the deadline in microseconds, zero for none. RESPONSE:
-    /// how long the server held the call, or zero where it did not measure. Other kinds: zero.
+    /// how long the callee held the call, in microseconds rounded up, where the caller asked for
+    /// that, or zero. Other kinds: zero.
     pub time_us: u32,
     /// RESPONSE: calls in flight on the answering connection. ITEM: how many items of this sender
     /// came before it. CREDIT: bytes. Other kinds: zero.

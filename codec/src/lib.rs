@@ -33,6 +33,7 @@ mod pack;
 mod parts;
 mod session;
 mod status;
+mod times;
 
 pub use decode::{Decoder, FrameBuffer, Partial, Step};
 pub use encode::{EncodeError, Encoder, FrameWriter, Scratch};
@@ -49,3 +50,4 @@ pub use session::{
     ReplyError, Session, SessionConfig, SessionError, StreamId,
 };
 pub use status::{Code, Status};
+pub use times::ServerTimes;

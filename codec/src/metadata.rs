@@ -129,6 +129,9 @@ impl Key {
     pub const TENANT: Self = Self::known(6);
     /// The language for texts meant for people, as BCP 47 writes it (`de-AT`).
     pub const LOCALE: Self = Self::known(7);
+    /// In a request, of any value: asks how long the callee holds the call. In a reply:
+    /// [`ServerTimes`](crate::ServerTimes).
+    pub const TIMES: Self = Self::known(8);
 
     /// The key with this number; zero is none.
     pub const fn new(number: u16) -> Option<Self> {
@@ -277,6 +280,17 @@ impl<'a> MetadataRef<'a> {
             }
             count += 1;
         }
+    }
+
+    /// A block that was checked before, with its padding, for nothing but to find an entry in it.
+    pub(crate) fn of_checked(block: &'a [u8]) -> Self {
+        Self { entries: block }
+    }
+
+    /// Where in the block the value of a well-known entry stands.
+    pub(crate) fn place_of(&self, key: Key) -> Option<Range<usize>> {
+        let (entry, value) = self.find(key.get(), &[])?;
+        Some(entry.end - value.len()..entry.end)
     }
 
     /// The value of a well-known entry.

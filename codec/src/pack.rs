@@ -151,7 +151,7 @@ pub fn compressed<'a>(
 }
 
 /// Where the last frame of `output` begins, and its header. A frame begins at `from`.
-fn last_frame(output: &[u8], from: usize) -> Option<(usize, Header)> {
+pub(crate) fn last_frame(output: &[u8], from: usize) -> Option<(usize, Header)> {
     let mut frame_start = from;
     loop {
         let header = Header::parse(output.get(frame_start..)?.first_chunk()?).ok()?;

@@ -111,8 +111,9 @@ fn well_known_keys_have_the_numbers_of_the_norm() {
         Key::USER_AGENT,
         Key::TENANT,
         Key::LOCALE,
+        Key::TIMES,
     ];
-    assert_eq!(keys.map(Key::get), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(keys.map(Key::get), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(Key::new(7), Some(Key::LOCALE));
     assert_eq!(Key::new(0), None);
 }

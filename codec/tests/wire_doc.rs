@@ -4,10 +4,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use ringcall_codec::{
     Algorithm, CallId, CallOptions, Code, Event, Field, Flags, Header, Key, Kind, Message,
-    Metadata, MethodInfo, MethodKind, Scratch, Session, SessionConfig, ShardPlace, Status,
-    compress_frame, features, layout::layout_of_struct, sum_frame,
+    Metadata, MethodInfo, MethodKind, Scratch, ServerTimes, Session, SessionConfig, ShardPlace,
+    Status, compress_frame, features, layout::layout_of_struct, sum_frame,
 };
 use rkyv::{Archive, Serialize};
 use support::{aligned, frames_of};
@@ -83,8 +85,13 @@ fn assert_example(name: &str, bytes: &[u8]) {
 
 /// Takes what one end says, compares it with an example, and gives it to the other end.
 fn say(name: &str, from: &mut Session, to: &mut Session) -> Vec<Event> {
+    assert_example(name, from.output());
+    hand_over(from, to)
+}
+
+/// Takes what one end says and gives it to the other end.
+fn hand_over(from: &mut Session, to: &mut Session) -> Vec<Event> {
     let bytes = std::mem::take(from.output());
-    assert_example(name, &bytes);
     let is_hello = bytes[8..16] == *b"ringcall";
     let before = if is_hello { Vec::new() } else { support::hello() };
     let frames = frames_of(&[&before[..], &bytes].concat());
@@ -262,6 +269,7 @@ fn the_keys_are_those_of_the_code() {
         ("USER_AGENT", Key::USER_AGENT),
         ("TENANT", Key::TENANT),
         ("LOCALE", Key::LOCALE),
+        ("TIMES", Key::TIMES),
     ];
     let expected: Vec<_> =
         keys.iter().map(|(name, key)| vec![key.get().to_string(), (*name).to_owned()]).collect();
@@ -273,6 +281,27 @@ fn the_example_of_metadata_is_what_is_encoded() {
     let mut metadata = Metadata::new();
     metadata.insert(Key::LOCALE, "de").unwrap().insert_named("a.b", "value").unwrap();
     assert_example("metadata", metadata.as_bytes());
+}
+
+#[test]
+fn the_examples_of_times_are_what_is_asked_and_told() {
+    assert_example("times-wanted", ServerTimes::WANTED);
+
+    let (config, shard) = (SessionConfig::default(), ShardPlace::default());
+    let mut client = Session::client(&config, METHODS, &[]);
+    let mut server = Session::server(&config, shard, &[], METHODS);
+    hand_over(&mut client, &mut server);
+    hand_over(&mut server, &mut client);
+    let mut scratch = Scratch::default();
+    let options = CallOptions { metadata: ServerTimes::WANTED, ..CallOptions::default() };
+    let ada = client.call(&mut scratch, HELLO, options, &hello("Ada")).unwrap();
+    hand_over(&mut client, &mut server);
+    let mut metadata = Metadata::new();
+    ServerTimes::reserve(&mut metadata).unwrap();
+    server.reply(&mut scratch, ada, metadata.as_bytes(), &hello("Ada")).unwrap();
+    let (queue, handler) = (Duration::from_nanos(1_500), Duration::from_nanos(250));
+    ServerTimes { queue, handler }.write(server.output(), 0);
+    assert_example("timed-reply", server.output());
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measures against a `serve` on another host
     Load(LoadArgs),
+    /// Shows where the time of a single call goes, between client, kernels, wire and server
+    Stages(StagesArgs),
     /// Runs a target at rate after rate, to twice what it can do, or looks for the highest rate that
     /// keeps a percentile below a limit
     Sweep(SweepArgs),
@@ -199,6 +201,34 @@ pub(crate) struct NetnsArgs {
     /// Flags for `load`, without an address
     #[arg(last = true, value_name = "FLAGS OF LOAD")]
     pub(crate) load_args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StagesArgs {
+    /// Address that `serve` printed [default: a server in this process, on the second core]
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Option<String>,
+    /// Calls a second, one at a time
+    #[arg(long, value_name = "N", default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Time that is measured
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse::duration)]
+    pub(crate) duration: Duration,
+    /// Time before that, which is not measured
+    #[arg(long, value_name = "TIME", default_value = "500ms",
+        value_parser = parse::duration_or_zero)]
+    pub(crate) warmup: Duration,
+    /// Length of a body each way in bytes, as `64` or `4KiB`; rounded up to a multiple of 4
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse::size)]
+    pub(crate) size: u32,
+    /// Core of the caller [default: the first there is]
+    #[arg(long, value_name = "CORE")]
+    pub(crate) core: Option<usize>,
+    /// How long the idle server of this process looks for work before it sleeps, as `50us`
+    #[arg(long, value_name = "TIME", default_value = "0us", value_parser = parse::spin,
+        conflicts_with = "address")]
+    pub(crate) spin: Duration,
 }
 
 /// One workload; without any of these flags the standard ones are run.

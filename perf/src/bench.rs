@@ -159,7 +159,8 @@ fn build_warnings() -> Vec<String> {
     if cfg!(debug_assertions) { vec![debug.to_owned()] } else { Vec::new() }
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+/// The address that a name stands for, the first where there are several.
+pub(crate) fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     let found = address.to_socket_addrs();
     let mut found =
         found.map_err(|source| Failure::Resolve { address: address.to_owned(), source })?;

@@ -13,7 +13,7 @@
 //! `measure` makes figures of it; `host` and `report` write them down. `sweep` runs at rate after rate, and
 //! `compare` two builds in turn. `selftest` shows that they
 //! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
-//! between them.
+//! between them; `probe` makes single calls and says where the time of each went.
 
 mod args;
 mod bench;
@@ -31,6 +31,7 @@ mod load;
 mod measure;
 mod netns;
 mod parse;
+mod probe;
 mod progress;
 mod report;
 mod selftest;
@@ -62,6 +63,7 @@ pub fn run() -> ExitCode {
         Some(Command::Sweep(args)) => sweep::sweep(&args).map(done),
         Some(Command::Compare(args)) => compare::compare(&args).map(done),
         Some(Command::Selftest(args)) => selftest::selftest(&args).map(done),
+        Some(Command::Stages(args)) => probe::stages(&args).map(done),
         Some(Command::Netns(args)) => netns::netns(&args),
     };
     match outcome {

@@ -14,7 +14,7 @@ use std::{
 
 use ringcall_codec::{
     BodyError, CallId, CallOptions, Code, Deserializer, Message, Metadata, MetadataRef, MethodInfo,
-    OpenError, Session, Status, deserialize, limits::FRAME_ALIGN,
+    OpenError, ServerTimes, Session, Status, deserialize, limits::FRAME_ALIGN,
 };
 use rkyv::Deserialize;
 
@@ -25,6 +25,7 @@ use crate::{
     intercept::Watch,
     ring::{Lease, View},
     service::prepare_output,
+    times,
 };
 
 /// A call in flight: a future of its outcome.
@@ -73,6 +74,8 @@ pub(crate) struct Terms<'a> {
     /// Time from the first poll to the outcome, in microseconds; zero is for ever.
     pub(crate) timeout_us: u32,
     is_stream: bool,
+    /// Whether the server is asked how long it holds the call.
+    pub(crate) wants_times: bool,
 }
 
 enum CallState<'a, Q> {
@@ -106,7 +109,8 @@ impl<'a> Terms<'a> {
             0 => client.timeout_us(),
             timeout_us => timeout_us,
         };
-        Self { method, timeout_us, within_us: NEVER, metadata: None, is_stream: false }
+        let (is_stream, wants_times) = (false, false);
+        Self { method, timeout_us, within_us: NEVER, metadata: None, is_stream, wants_times }
     }
 
     /// The same, of a call with which items travel.
@@ -134,12 +138,14 @@ impl<'a> Terms<'a> {
         Ok(())
     }
 
+    /// `room` is for metadata that is put together.
     #[inline]
     fn options<'b>(
         &self,
         connection: &Connection,
         deadline_us: u64,
         watch: Option<&'b Watch>,
+        room: &'b mut Metadata,
     ) -> CallOptions<'b>
     where
         'a: 'b,
@@ -148,7 +154,7 @@ impl<'a> Terms<'a> {
         let now_us = if has_deadline { connection.shard.fresh_now_us() } else { 0 };
         let deadline_us = has_deadline.then_some(deadline_us);
         let metadata = watch.map(Watch::metadata).or(self.metadata);
-        let metadata = metadata.map_or(&[][..], Metadata::as_bytes);
+        let metadata = times::block_of_request(metadata, self.wants_times, room);
         CallOptions { deadline_us, now_us, metadata, is_stream: self.is_stream }
     }
 }
@@ -189,6 +195,14 @@ impl<'a, Q, R, E> Call<'a, Q, R, E> {
     }
 
     terms!(call);
+
+    /// Asks the server how long it holds the call, for [`Response::server_times`]. One that fails
+    /// has none. Costs 16 bytes each way and the server two looks at the clock; where metadata
+    /// leaves no room for it, it is not asked.
+    pub fn with_server_times(mut self) -> Self {
+        self.call.terms.wants_times = true;
+        self
+    }
 }
 
 impl<Q: Message, R: Message, E: From<Status>> Future for Call<'_, Q, R, E> {
@@ -273,7 +287,9 @@ impl<Q: Message> InFlight<'_, Q> {
             self.state = CallState::Done;
             return Poll::Ready(Err(status));
         }
-        let options = self.terms.options(connection, *deadline_us, self.watch.as_deref());
+        let mut room = Metadata::new();
+        let watch = self.watch.as_deref();
+        let options = self.terms.options(connection, *deadline_us, watch, &mut room);
         let method = self.terms.method.id;
         let outcome =
             connection.make(|session, scratch| session.call(scratch, method, options, *request));
@@ -336,7 +352,9 @@ impl<Q: Message> Future for OneWay<'_, Q> {
         if let Err(status) = call.terms.ask(call.client, &mut call.watch) {
             return Poll::Ready(Err(status));
         }
-        let options = call.terms.options(connection, call.deadline_us, call.watch.as_deref());
+        let mut room = Metadata::new();
+        let watch = call.watch.as_deref();
+        let options = call.terms.options(connection, call.deadline_us, watch, &mut room);
         let (method, request) = (call.terms.method.id, call.request);
         let made =
             connection.make(|session, scratch| session.one_way(scratch, method, options, request));
@@ -494,6 +512,12 @@ impl<T: Message> Response<T> {
         let metadata = start.map_or(&[][..], |start| self.view.buffer(start..end));
         // It was checked when it came.
         MetadataRef::parse(metadata).unwrap_or(MetadataRef::EMPTY)
+    }
+
+    /// How long the server held the call, where it was [asked](Call::with_server_times) and has
+    /// measured that. What it says is not checked.
+    pub fn server_times(&self) -> Option<ServerTimes> {
+        ServerTimes::of(&self.metadata())
     }
 
     /// The message itself, copied out of the buffer. Not for messages that borrow.

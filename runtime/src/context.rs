@@ -6,6 +6,7 @@ use ringcall_codec::{CallId, Metadata, MetadataRef, ShardPlace};
 
 use crate::{
     client::Client, connection::Connection, intercept::Outcome, ring::Lease, service::CallTag,
+    times::BesideReply,
 };
 
 /// What a handler can know of its call, beside the request.
@@ -18,14 +19,16 @@ pub struct Context {
     /// How the call has ended, if it has.
     pub(crate) outcome: Cell<Outcome>,
     /// What goes with the reply; allocated only where there is some.
-    pub(crate) reply_metadata: Cell<Option<Box<Metadata>>>,
+    pub(crate) beside_reply: Cell<Option<Box<BesideReply>>>,
 }
 
 impl Context {
     #[inline]
     pub(crate) fn new(connection: Rc<Connection>, call: CallId, tag: CallTag, body: Lease) -> Self {
-        let (outcome, reply_metadata) = (Cell::new(Outcome::Unanswered), Cell::new(None));
-        Self { connection, call, tag, body, outcome, reply_metadata }
+        let beside =
+            if tag.has_metadata() { BesideReply::begin(&connection, tag, &body) } else { None };
+        let (outcome, beside_reply) = (Cell::new(Outcome::Unanswered), Cell::new(beside));
+        Self { connection, call, tag, body, outcome, beside_reply }
     }
 
     /// Whether the call was answered.
@@ -53,7 +56,9 @@ impl Context {
 
     /// Gives metadata to go with the reply; a later one takes its place. A status takes none.
     pub fn set_reply_metadata(&self, metadata: Metadata) {
-        self.reply_metadata.set(Some(Box::new(metadata)));
+        let mut beside = self.beside_reply.take().unwrap_or_default();
+        beside.set_metadata(metadata);
+        self.beside_reply.set(Some(beside));
     }
 
     /// Time until the call is given up: zero once it is over, none where it has no deadline.

@@ -44,6 +44,7 @@ mod slots;
 mod socket;
 mod streams;
 mod tasks;
+mod times;
 mod tls;
 mod topic;
 
@@ -51,8 +52,8 @@ pub use std::net::ToSocketAddrs;
 
 pub use ringcall_codec::{
     BodyError, Code, EntryKey, Field, Key, Limits, Message, Metadata, MetadataError, MetadataRef,
-    MethodInfo, MethodKind, SessionError, ShardPlace, Status, layout, layout::layout_with_items,
-    limits,
+    MethodInfo, MethodKind, ServerTimes, SessionError, ShardPlace, Status, layout,
+    layout::layout_with_items, limits,
 };
 pub use ringcall_macros::{message, service};
 pub use rkyv;

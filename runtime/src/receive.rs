@@ -6,7 +6,7 @@
 //! own; while large frames follow each other, each is received so from its first byte on. A
 //! buffer that is leased is never written, and a buffer that the kernel may write is never read.
 
-use std::{collections::VecDeque, io, ops::Range, rc::Rc};
+use std::{collections::VecDeque, io, ops::Range, rc::Rc, time::Instant};
 
 use ringcall_codec::{
     Decoder, FrameBuffer, Header, Partial, SessionError, Step,
@@ -31,12 +31,22 @@ pub(crate) struct Receive {
     large_len: usize,
     /// The frame being received large has a prefix that was copied.
     has_copied_prefix: bool,
-    /// Received while the connection was blocked, oldest first, with what was read of it.
-    backlog: VecDeque<(Chunk, usize)>,
+    /// Received while the connection was blocked, oldest first.
+    backlog: VecDeque<Unread>,
+    /// When what is being read was received, where that was in an earlier turn.
+    taken_at: Option<Instant>,
     /// Waits in the shard's list for receive buffers.
     is_starved: bool,
     /// Bytes thrown away since the peer was told to go away.
     lingered: u64,
+}
+
+/// A chunk that was received, and not read to its end.
+struct Unread {
+    chunk: Chunk,
+    /// What was read of it, in bytes.
+    at: usize,
+    taken_at: Instant,
 }
 
 /// A receive into a buffer of our own.
@@ -87,6 +97,7 @@ impl Receive {
             large_len: 0,
             has_copied_prefix: false,
             backlog: VecDeque::new(),
+            taken_at: None,
             is_starved: false,
             lingered: 0,
         }
@@ -228,7 +239,7 @@ impl Connection {
         if !self.receive.borrow().has_backlog() {
             return self.read(chunk, 0);
         }
-        let kept = self.relieve_pool(chunk, 0);
+        let kept = self.unread(chunk, 0);
         self.receive.borrow_mut().backlog.push_back(kept);
     }
 
@@ -396,13 +407,19 @@ impl Connection {
 
     /// What is to be kept of a chunk that cannot be read now: a peer that does not read its
     /// replies must not take the pool from its neighbours.
-    fn relieve_pool(&self, chunk: Chunk, at: usize) -> (Chunk, usize) {
+    fn unread(&self, chunk: Chunk, at: usize) -> Unread {
+        let taken_at = self.taken_at();
         if !chunk.in_pool() || !self.is_pool_short() {
-            return (chunk, at);
+            return Unread { chunk, at, taken_at };
         }
         let unread = &chunk[at..];
         self.shard.counters.bytes_copied.add(unread.len() as u64);
-        (self.copy(unread), 0)
+        Unread { chunk: self.copy(unread), at: 0, taken_at }
+    }
+
+    /// When the shard took the bytes that are being read from its ring.
+    pub(crate) fn taken_at(&self) -> Instant {
+        self.receive.borrow().taken_at.unwrap_or_else(|| self.shard.now())
     }
 
     /// Sees to it that the kernel has a receive for this connection, where it should have one.
@@ -482,7 +499,7 @@ impl Connection {
     #[cold]
     fn block(&self, chunk: Chunk, at: usize) {
         self.session.borrow_mut().handle_pause();
-        let kept = self.relieve_pool(chunk, at);
+        let kept = self.unread(chunk, at);
         let mut receive = self.receive.borrow_mut();
         receive.backlog.push_front(kept);
         if let Some(op) = receive.op {
@@ -497,8 +514,10 @@ impl Connection {
         }
         while self.is_alive() && !self.must_not_read() {
             let next = self.receive.borrow_mut().backlog.pop_front();
-            let Some((chunk, at)) = next else { break };
+            let Some(Unread { chunk, at, taken_at }) = next else { break };
+            self.receive.borrow_mut().taken_at = Some(taken_at);
             self.read(chunk, at);
+            self.receive.borrow_mut().taken_at = None;
         }
         if self.state() == State::PeerFinished && !self.receive.borrow().has_backlog() {
             self.nothing_comes();

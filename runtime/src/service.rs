@@ -73,6 +73,11 @@ impl CallTag {
     }
 
     #[inline]
+    pub(crate) fn has_metadata(self) -> bool {
+        (self.0 >> 32) as u16 != 0
+    }
+
+    #[inline]
     pub(crate) fn is_stream(self) -> bool {
         self.0 & Self::STREAM != 0
     }
@@ -207,13 +212,18 @@ impl Incoming {
         if !self.ends_as(Outcome::Replied) {
             return;
         }
-        let metadata = context.reply_metadata.take();
-        let metadata = metadata.as_ref().map_or(&[][..], |metadata| metadata.as_bytes());
+        let beside = context.beside_reply.take();
+        let metadata = beside.as_ref().map_or(&[][..], |beside| beside.metadata.as_bytes());
         let mut session = connection.session.borrow_mut();
         session.set_now(shard.now_us());
         let len = prepare_output(session.output(), shard);
         let scratch = &mut shard.scratch.borrow_mut();
         let outcome = session.reply(scratch, context.call, metadata, reply);
+        if let Some(beside) = beside
+            && outcome.is_ok()
+        {
+            beside.end(session.output(), len);
+        }
         if let Some(packing) = connection.packing.get()
             && outcome.is_ok()
         {

@@ -58,7 +58,9 @@ pub(crate) struct Shard {
     spare: RefCell<SpareBuffers>,
     /// When the shard started: time zero of its sessions.
     epoch: Instant,
-    /// The time of this turn, in microseconds since then.
+    /// When this turn took what had come.
+    now: Cell<Instant>,
+    /// The same, in microseconds since the shard started.
     now_us: Cell<u64>,
     /// When each connection's first timer is due, and the connection's key.
     timers: RefCell<BTreeSet<(u64, u64)>>,
@@ -201,6 +203,7 @@ impl Shard {
             starved: RefCell::default(),
             spare: RefCell::default(),
             epoch: Instant::now(),
+            now: Cell::new(Instant::now()),
             now_us: Cell::new(0),
             timers: RefCell::default(),
             next_timer_us: Cell::new(u64::MAX),
@@ -289,9 +292,15 @@ impl Shard {
         self.now_us.get()
     }
 
+    /// The time of this turn, to the nanosecond.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
     /// Notes the time.
     #[inline]
     pub(crate) fn set_now(&self, now: Instant) {
+        self.now.set(now);
         self.now_us.set(self.us_of(now));
     }
 

@@ -185,6 +185,13 @@ impl<'a, Q, I, O, R, E> StreamCall<'a, Q, I, O, R, E> {
     }
 
     crate::call::terms!(opening);
+
+    /// As [`Call::with_server_times`](crate::Call::with_server_times): the handler's time is that
+    /// of the whole stream.
+    pub fn with_server_times(mut self) -> Self {
+        self.opening.terms.wants_times = true;
+        self
+    }
 }
 
 impl<Q: Message, I, O, R, E: From<Status>> Future for StreamCall<'_, Q, I, O, R, E> {

@@ -11,8 +11,8 @@ use std::{
 };
 
 use ringcall_codec::{
-    CallId, CallOptions, Code, Event, Flags, Header, Message, MethodInfo, OpenError, Scratch,
-    Session, SessionError, ShardPlace, Status, Step,
+    CallId, CallOptions, Code, Event, Flags, Header, Message, Metadata, MethodInfo, OpenError,
+    Scratch, Session, SessionError, ShardPlace, Status, Step,
 };
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     seats::{Kept, Outcome, Seats},
     socket::Socket,
 };
-use crate::{client::ConnectError, ring::Lease};
+use crate::{client::ConnectError, ring::Lease, times};
 
 /// No deadline, and the time of what is never due.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -54,8 +54,9 @@ pub(super) struct Connection {
 pub(super) struct Terms<'a> {
     /// Time until the outcome, in microseconds; zero is for ever.
     pub(super) timeout_us: u32,
-    /// A block of metadata, empty for none.
-    pub(super) metadata: &'a [u8],
+    pub(super) metadata: Option<&'a Metadata>,
+    /// Whether the server is asked how long it holds the call.
+    pub(super) wants_times: bool,
 }
 
 /// What ends a connection.
@@ -137,8 +138,10 @@ impl Connection {
         request: &Q,
     ) -> Result<CallId, Status> {
         let deadline_us = self.begin(terms)?;
+        let mut room = Metadata::new();
+        let metadata = times::block_of_request(terms.metadata, terms.wants_times, &mut room);
         loop {
-            let options = self.options(terms, deadline_us);
+            let options = self.options(metadata, deadline_us);
             match self.session.call(&mut self.scratch, method.id, options, request) {
                 Ok(call) => {
                     self.seats.wait(call);
@@ -166,7 +169,8 @@ impl Connection {
         request: &Q,
     ) -> Result<(), Status> {
         let deadline_us = self.begin(terms)?;
-        let options = self.options(terms, deadline_us);
+        let metadata = terms.metadata.map_or(&[][..], Metadata::as_bytes);
+        let options = self.options(metadata, deadline_us);
         match self.session.one_way(&mut self.scratch, method.id, options, request) {
             Ok(_) => Ok(()),
             Err(error) => Err(self.refusal(error)),
@@ -252,9 +256,9 @@ impl Connection {
         Ok((timeout_us > 0).then(|| self.now_us + timeout_us))
     }
 
-    fn options<'a>(&mut self, terms: Terms<'a>, deadline_us: Option<u64>) -> CallOptions<'a> {
+    fn options<'a>(&mut self, metadata: &'a [u8], deadline_us: Option<u64>) -> CallOptions<'a> {
         self.session.set_now(self.now_us);
-        let (now_us, metadata) = (self.now_us, terms.metadata);
+        let now_us = self.now_us;
         CallOptions { deadline_us, now_us, metadata, is_stream: false }
     }
 

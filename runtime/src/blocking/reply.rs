@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref};
 
-use ringcall_codec::{Deserializer, Message, MetadataRef, Status};
+use ringcall_codec::{Deserializer, Message, MetadataRef, ServerTimes, Status};
 use rkyv::Deserialize;
 
 use crate::{call::Response, ring::Lease};
@@ -23,6 +23,12 @@ impl<T: Message> Reply<T> {
     /// What the server sent beside the reply. Nothing is copied.
     pub fn metadata(&self) -> MetadataRef<'_> {
         self.0.metadata()
+    }
+
+    /// How long the server held the call, where it was
+    /// [asked](super::Call::with_server_times) and has measured that. What it says is not checked.
+    pub fn server_times(&self) -> Option<ServerTimes> {
+        self.0.server_times()
     }
 
     /// The message itself, copied out of the buffer. Not for messages that borrow.
