@@ -8,6 +8,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    extras::Slow,
     generator::{Rate, SizeMix, Spacing},
     netns::{
         self,
@@ -267,6 +268,25 @@ pub(crate) struct RunArgs {
     /// for the sizes of a published fleet (median 1.5 KB, to 500 KB)
     #[arg(long, value_name = "SIZES", value_parser = parse::sizes)]
     pub(crate) sizes: Option<SizeMix>,
+    /// Part of the calls that go to a handler that takes a time, as `1%:10ms`; they are in no figure
+    /// but one of their own
+    #[arg(long, value_name = "SHARE:TIME", value_parser = parse::slow)]
+    pub(crate) slow: Option<Slow>,
+    /// Calls that are made at once, each on another connection, and count as one that takes as long
+    /// as the last of them
+    #[arg(long, value_name = "N", default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) fanout: u32,
+    /// Connections a second that are made beside the load, used for one call, and closed
+    #[arg(long, value_name = "RATE", value_parser = parse::calls_per_s)]
+    pub(crate) churn: Option<f64>,
+    /// Connections beside the load that ask for more than they read
+    #[arg(long, value_name = "N", default_value = "0",
+        value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) slow_readers: u32,
+    /// Calls a second of a probe beside the load, which never queue behind the load's in the client
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) probe: Option<u32>,
     /// What arrivals and sizes are drawn from
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seed: u64,

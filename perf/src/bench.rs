@@ -14,7 +14,8 @@ use crate::{
     cores,
     course::{Length, Lengths, Precision, Warmup},
     error::Failure,
-    generator::{Arrivals, SizeMix},
+    extras::Beside,
+    generator::Arrivals,
     host::{self, Host},
     interrupt::Interrupt,
     load::{self, LoadPlan, Outcome, Pace},
@@ -25,7 +26,7 @@ use crate::{
     server::Server,
     target::Target,
     trace,
-    workload::{SIZE_MAX, Workload},
+    workload::Workload,
 };
 
 /// Time that starting and ending a run takes, for the progress bar.
@@ -103,7 +104,14 @@ fn load_plan(args: &RunArgs, cores: CoreList) -> Result<LoadPlan, Failure> {
         pace = Pace::Open(Arrivals::Traced(Arc::new(trace)));
     }
     let (sizes, seed, spin) = (args.sizes.clone(), args.seed, args.spin);
-    Ok(LoadPlan { cores, spin, lengths, pace, sizes, seed })
+    let beside = Beside {
+        slow: args.slow,
+        fanout: args.fanout,
+        churn_per_s: args.churn,
+        slow_readers: args.slow_readers,
+        probe_per_s: args.probe,
+    };
+    Ok(LoadPlan { cores, spin, lengths, pace, sizes, seed, beside })
 }
 
 /// Refuses what a target cannot do.
@@ -112,6 +120,9 @@ fn check_targets(targets: &[Target], load: &LoadPlan) -> Result<(), Failure> {
         if load.sizes.is_some() && !target.calls_ringcall() {
             return Err(Failure::OneSize { target: *target });
         }
+        if *target != Target::Ringcall && !load.beside.is_nothing() {
+            return Err(Failure::NothingBeside { target: *target });
+        }
         if *target == Target::Stream && load.pace.is_open() {
             return Err(Failure::NoOpenStream);
         }
@@ -119,8 +130,6 @@ fn check_targets(targets: &[Target], load: &LoadPlan) -> Result<(), Failure> {
             return Err(Failure::OneSize { target: *target });
         }
     }
-    let longest = load.sizes.as_ref().map_or(0, SizeMix::longest);
-    debug_assert!(longest <= SIZE_MAX, "sizes are checked where they are read");
     Ok(())
 }
 

@@ -51,6 +51,10 @@ pub(crate) enum Failure {
     NoCalls { workload: String },
     #[error("{target} sends calls of one length: leave --sizes out, or measure `ringcall` alone")]
     OneSize { target: Target },
+    #[error(
+        "nothing goes on beside {target}: leave --slow, --fanout, --churn, --slow-readers and --probe out, or measure `ringcall` alone"
+    )]
+    NothingBeside { target: Target },
     #[error("the items of a stream follow each other: measure `stream` without --rate and --trace")]
     NoOpenStream,
     #[error("cannot read the trace {}: {source}", path.display())]

@@ -15,7 +15,7 @@ use std::{
 
 use ringcall::ShardCounters;
 
-use crate::{error::Failure, generator::Recorder};
+use crate::{error::Failure, extras::Extras, generator::Recorder};
 
 /// Longest time for which a client thread does not look whether the run is over.
 pub(crate) const LOOK_AFTER: Duration = Duration::from_millis(50);
@@ -48,8 +48,15 @@ pub(crate) enum Event {
     Ready,
     /// What it recorded; the thread's number first.
     Tick(usize, Tick),
-    /// It is done; what the first call that failed did so with, also while warming up.
-    Ended(Result<Option<String>, Failure>),
+    /// It is done.
+    Ended(Result<ThreadEnd, Failure>),
+}
+
+/// What a client thread tells at its end.
+pub(crate) struct ThreadEnd {
+    /// What the first call that failed did so with, also while warming up.
+    pub(crate) first_error: Option<String>,
+    pub(crate) extras: Extras,
 }
 
 /// A client thread's end of the gate.
@@ -123,7 +130,7 @@ impl Gate {
 
     /// Whether everything is measured, or nobody wants the figures.
     pub(crate) fn is_over(&self) -> bool {
-        self.state.0.load(Ordering::Relaxed) != RUNNING
+        self.state.is_over()
     }
 
     /// Whether the run was given up and nobody wants its figures.
@@ -146,6 +153,11 @@ impl GateKey {
 }
 
 impl State {
+    /// Whether everything is measured, or nobody wants the figures.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != RUNNING
+    }
+
     /// Everything is measured.
     pub(crate) fn end(&self) {
         let _ = self.0.compare_exchange(RUNNING, OVER, Ordering::Relaxed, Ordering::Relaxed);

@@ -22,6 +22,7 @@ mod compare;
 mod cores;
 mod course;
 mod error;
+mod extras;
 mod floor;
 mod gate;
 pub mod generator;

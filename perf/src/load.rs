@@ -2,26 +2,29 @@
 //! stopped.
 
 use std::{
+    mem,
     net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use crate::{
-    client,
+    client::{self, slow_readers},
     course::{Course, Lengths, Phase},
     error::Failure,
+    extras::{Beside, Extras},
     floor,
-    gate::{Event, Gate, GateKey, State},
+    gate::{Event, Gate, GateKey, State, ThreadEnd},
     generator::{Arrivals, Clock, SizeMix},
     interrupt::Interrupt,
     measure::{Run, ServerFigures},
     parse::CoreList,
+    probe::Probe,
     progress::Progress,
     server::{Sample, Server},
     target::Target,
@@ -35,6 +38,9 @@ const LOOK_AFTER: Duration = Duration::from_millis(100);
 /// has heard of it.
 const LEAD: Duration = Duration::from_millis(1);
 
+/// Longest time that a probe runs: as long as any run.
+const PROBE_MAX: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
 /// How to load a server.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadPlan {
@@ -46,6 +52,7 @@ pub(crate) struct LoadPlan {
     pub(crate) sizes: Option<SizeMix>,
     /// What arrivals and sizes are drawn from.
     pub(crate) seed: u64,
+    pub(crate) beside: Beside,
 }
 
 /// When calls are made.
@@ -80,6 +87,9 @@ struct Threads<'a> {
     /// Threads that have not ended.
     running: usize,
     first_error: Option<String>,
+    extras: Extras,
+    /// Threads of what goes on beside the load; each gives what was seen of it.
+    beside: Vec<JoinHandle<Result<Extras, Failure>>>,
     state: Arc<State>,
     interrupt: &'a Interrupt,
     progress: &'a Progress,
@@ -123,6 +133,7 @@ pub(crate) fn run(
     let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let grid = plan.lengths.grid(clock.now_ns() + ns(LEAD));
     let mut course = Course::begin(plan.lengths, grid, threads.running, plan.pace.is_open())?;
+    threads.begin_beside(address, workload, plan)?;
     threads.keys.iter().for_each(|key| key.open(grid));
     let ended = threads.follow(&mut course, server);
     let ended = match ended {
@@ -137,7 +148,9 @@ pub(crate) fn run(
     };
     let is_whole = ended.is_some();
     let server = ended.flatten().map(figures);
-    let run = Run::of(target, workload, plan, (course.measured, first_error), server)?;
+    let extras = threads.end_beside()?;
+    let seen = (course.measured, first_error, extras);
+    let run = Run::of(target, workload, plan, seen, server)?;
     Ok(if is_whole { Outcome::Whole(run) } else { Outcome::Cut(run) })
 }
 
@@ -160,6 +173,8 @@ impl<'a> Threads<'a> {
             keys: Vec::new(),
             running: 0,
             first_error: None,
+            extras: Extras::new()?,
+            beside: Vec::new(),
             state: Arc::clone(&state),
             interrupt,
             progress,
@@ -196,6 +211,57 @@ impl<'a> Threads<'a> {
             threads.running += 1;
         }
         Ok(threads)
+    }
+
+    /// Starts what goes on beside the load on threads of its own.
+    fn begin_beside(
+        &mut self,
+        address: SocketAddr,
+        workload: Workload,
+        plan: &LoadPlan,
+    ) -> Result<(), Failure> {
+        let Beside { slow_readers, probe_per_s, .. } = plan.beside;
+        let target = self.target;
+        let failed = |source| Failure::Io { target, side: "client", source };
+        if slow_readers > 0 {
+            let state = Arc::clone(&self.state);
+            let body = move || {
+                let read = slow_readers::run(address, slow_readers, workload, &state)?;
+                Ok(Extras { slowly_read: read, ..Extras::new()? })
+            };
+            let thread = thread::Builder::new().name("slow-readers".to_owned());
+            self.beside.push(thread.spawn(body).map_err(failed)?);
+        }
+        if let Some(rate) = probe_per_s {
+            let state = Arc::clone(&self.state);
+            let probe = Probe {
+                address,
+                core: plan.cores.0.first().copied().unwrap_or(0),
+                rate,
+                size: workload.size,
+                warmup: Duration::ZERO,
+                // It ends with the load.
+                duration: PROBE_MAX,
+            };
+            let body = move || {
+                let stages = probe.run(|| state.is_over())?;
+                Ok(Extras { probe: Some(stages), ..Extras::new()? })
+            };
+            let thread = thread::Builder::new().name("probe".to_owned());
+            self.beside.push(thread.spawn(body).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// Waits for the threads beside the load. Gives what they and the client threads have seen.
+    fn end_beside(&mut self) -> Result<Extras, Failure> {
+        self.state.end();
+        let mut extras = mem::replace(&mut self.extras, Extras::new()?);
+        for thread in self.beside.drain(..) {
+            let panicked = Failure::Panicked { target: self.target, side: "client" };
+            extras.add(&thread.join().map_err(|_| panicked)??);
+        }
+        Ok(extras)
     }
 
     /// Waits until one more thread is ready.
@@ -244,8 +310,9 @@ impl<'a> Threads<'a> {
         match self.events.recv_timeout(LOOK_AFTER) {
             Ok(Event::Ended(outcome)) => {
                 self.running -= 1;
-                let first_error = outcome?;
+                let ThreadEnd { first_error, extras } = outcome?;
                 self.first_error = self.first_error.take().or(first_error);
+                self.extras.add(&extras);
                 Ok(None)
             }
             Ok(event) => Ok(Some(event)),

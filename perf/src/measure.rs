@@ -11,6 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::{
     course::{Measured, Slice, percentile_name},
     error::Failure,
+    extras::Extras,
     generator::{Interval, Latencies, interval_of, median},
     load::{LoadPlan, Pace},
     target::Target,
@@ -77,6 +78,8 @@ pub(crate) struct Run {
     pub(crate) warmed_for: Duration,
     /// When measuring began, by the generator's clock.
     pub(crate) began_ns: u64,
+    /// What was seen of what went on beside the load, where something did.
+    pub(crate) extras: Option<Extras>,
 }
 
 /// Figures of an open load.
@@ -127,7 +130,7 @@ impl Run {
         target: Target,
         workload: Workload,
         plan: &LoadPlan,
-        (measured, first_error): (Measured, Option<String>),
+        (measured, first_error, extras): (Measured, Option<String>, Extras),
         server: Option<ServerFigures>,
     ) -> Result<Self, Failure> {
         let latencies = measured.total.latencies();
@@ -184,6 +187,7 @@ impl Run {
             series: measured.series,
             warmed_for: measured.warmed_for,
             began_ns,
+            extras: (!plan.beside.is_nothing()).then_some(extras),
         })
     }
 

@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     course::percentile_name,
+    extras::Slow,
     generator::{Rate, SizeMix, Spacing},
     workload::{SIZE_MAX, SIZE_MIN},
 };
@@ -23,6 +24,9 @@ const RATE_MAX: f64 = 1e9;
 
 /// Most calls of a burst: as many as the pacer could give out in a tenth of a second.
 const BURST_MAX: u32 = 100_000;
+
+/// Longest time that a slow handler takes.
+const SLOW_MAX: Duration = Duration::from_secs(60);
 
 /// Highest number of a core.
 const CORE_MAX: usize = 1023;
@@ -218,6 +222,16 @@ pub(crate) fn slo(text: &str) -> Result<Slo, String> {
     Ok(Slo { quantile: percentile(name.trim())?, limit })
 }
 
+/// A part of the calls, and how long their handler takes: `1%:10ms`.
+pub(crate) fn slow(text: &str) -> Result<Slow, String> {
+    let (part, time) = text.split_once(':').ok_or("name a share and a time as `1%:10ms`")?;
+    let time = duration_or_zero(time)?;
+    if time > SLOW_MAX {
+        return Err(format!("a handler takes at most {SLOW_MAX:?}"));
+    }
+    Ok(Slow { share: share(part)?, time })
+}
+
 /// A part of a whole: `5%`, `0.05`.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
@@ -311,6 +325,9 @@ mod tests {
         assert_eq!(sizes("fleet").unwrap(), SizeMix::Fleet);
         assert_eq!(percentile("p99.9").unwrap(), 0.999);
         assert_eq!(share("5%").unwrap(), 0.05);
+        let time = Duration::from_millis(10);
+        assert_eq!(slow("1%:10ms").unwrap(), Slow { share: 0.01, time });
+        assert!(slow("1%").is_err() && slow("1%:2m").is_err() && slow("0%:1ms").is_err());
         let limit = slo("p99.9 <= 200us").unwrap();
         assert_eq!((limit.quantile, limit.limit), (0.999, Duration::from_micros(200)));
         assert_eq!(limit.to_string(), "p99.9 <= 200µs");

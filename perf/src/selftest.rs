@@ -27,6 +27,7 @@ use crate::{
     cores,
     course::{Length, Lengths, Precision, Warmup, percentile_name},
     error::Failure,
+    extras::Beside,
     generator::{Arrivals, Clock, Rate, Spacing},
     host,
     interrupt::Interrupt,
@@ -91,6 +92,7 @@ pub(crate) fn selftest(args: &SelftestArgs) -> Result<(), Failure> {
             pace,
             sizes: None,
             seed: 1,
+            beside: Beside::default(),
         };
         let workload = Workload { connections: 4, depth, size: 64 };
         let stops = Stops::begin(server.pid()?, args.stop, args.every);

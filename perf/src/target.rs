@@ -50,6 +50,14 @@ pub(crate) struct Payload<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+/// A call to a handler that takes its time.
+#[ringcall::message]
+pub(crate) struct Linger<'a> {
+    /// How long, in microseconds.
+    pub(crate) us: u32,
+    pub(crate) bytes: &'a [u8],
+}
+
 /// The service of the benchmark.
 #[ringcall::service]
 pub(crate) trait Echo {
@@ -58,6 +66,13 @@ pub(crate) trait Echo {
         &self,
         cx: &Context,
         request: Request<'a, Payload<'a>>,
+    ) -> Result<Payload<'a>, Status>;
+
+    /// As `echo`, after a time.
+    async fn linger<'a>(
+        &self,
+        cx: &Context,
+        request: Request<'a, Linger<'a>>,
     ) -> Result<Payload<'a>, Status>;
 
     /// Sends each item back, borrowed from the buffer it was received in.
@@ -79,6 +94,15 @@ impl Echo for Mirror {
         _: &Context,
         request: Request<'a, Payload<'a>>,
     ) -> Result<Payload<'a>, Status> {
+        Ok(Payload { bytes: &request.get().bytes })
+    }
+
+    async fn linger<'a>(
+        &self,
+        _: &Context,
+        request: Request<'a, Linger<'a>>,
+    ) -> Result<Payload<'a>, Status> {
+        ringcall::sleep(Duration::from_micros(u32::from(request.us).into())).await;
         Ok(Payload { bytes: &request.get().bytes })
     }
 

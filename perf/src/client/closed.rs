@@ -2,29 +2,32 @@
 
 use std::{rc::Rc, time::Duration};
 
-use super::Shared;
-use crate::{generator::Timing, target::EchoClient};
+use super::{
+    Shared,
+    call::{Maker, Outcome},
+};
+use crate::generator::Timing;
 
 /// Makes one call after the other.
-pub(super) async fn calls(client: EchoClient, shared: Rc<Shared>) {
+pub(super) async fn calls(maker: Maker, shared: Rc<Shared>) {
     // One clock read a call: a call begins when the one before was recorded.
     let mut begun_ns = shared.clock.now_ns();
     while !shared.is_over.get() {
         let request = shared.next_payload();
-        let outcome = client.echo(&request).await;
+        let outcome = maker.call(&shared, &request).await;
         let done_ns = shared.clock.now_ns();
         match outcome {
-            Ok(reply) if reply.bytes.len() == request.bytes.len() => {
+            Outcome::Answered => {
                 let (due_ns, free_ns, sent_ns) = (begun_ns, begun_ns, begun_ns);
                 let timing = Timing { due_ns, free_ns, sent_ns, done_ns };
                 shared.recorder.borrow_mut().record(timing);
             }
-            Ok(reply) => shared.fail(|| format!("a reply of {} bytes", reply.bytes.len())),
-            Err(status) => {
-                shared.fail(|| status.to_string());
+            Outcome::AnsweredSlowly => {}
+            Outcome::Failed(why) => {
+                shared.fail(|| why);
                 // What fails at once would keep this thread from everything else.
                 ringcall::sleep(Duration::from_millis(1)).await;
-                if !client.client().is_open() {
+                if !maker.is_open() {
                     break;
                 }
             }

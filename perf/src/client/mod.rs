@@ -4,8 +4,11 @@
 //! connection share its client, and all tasks of a thread its recorder; nothing is allocated and
 //! nothing crosses threads while calls are made.
 
+mod call;
+mod churn;
 mod closed;
 mod open;
+pub(crate) mod slow_readers;
 mod stream;
 
 use std::{
@@ -16,9 +19,11 @@ use std::{
 
 use ringcall::{RunConfig, ShardCounters};
 
+use self::call::Maker;
 use crate::{
     error::Failure,
-    gate::{Grid, LOOK_AFTER, Tick},
+    extras::Extras,
+    gate::{Grid, LOOK_AFTER, ThreadEnd, Tick},
     generator::{Clock, Recorder, SizeMix, SizePicks},
     load::{ClientThread, Pace},
     measure::thread_cpu_ns,
@@ -42,16 +47,23 @@ struct Shared {
     is_over: Cell<bool>,
     /// Tasks that make calls.
     callers: Cell<usize>,
+    /// Whether calls are nothing but calls, and what else they are.
+    is_plain: bool,
+    fanout: usize,
+    /// Each call of so many goes to the slow handler; zero for none.
+    slow_every: u64,
+    slow_us: u32,
+    slow_turn: Cell<u64>,
+    extras: RefCell<Extras>,
 }
 
-/// Runs a client thread: connects, makes calls until it is over, and gives what the first call
-/// that failed did so with.
-pub(crate) fn run(thread: ClientThread) -> Result<Option<String>, Failure> {
+/// Runs a client thread: connects, and makes calls until it is over.
+pub(crate) fn run(thread: ClientThread) -> Result<ThreadEnd, Failure> {
     let config = shard_config(thread.plan.spin);
     RunConfig::new().core(thread.core).shard(config).run(load(thread))?
 }
 
-async fn load(thread: ClientThread) -> Result<Option<String>, Failure> {
+async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
     let mut clients = Vec::new();
     for _ in 0..thread.connections {
         if thread.gate.is_over() {
@@ -60,7 +72,8 @@ async fn load(thread: ClientThread) -> Result<Option<String>, Failure> {
         clients.push(EchoClient::connect(thread.address).await?);
     }
     let is_open = thread.plan.pace.is_open();
-    let shared = Rc::new(Shared::new(&thread, thread.gate.recorder(is_open)?));
+    let clients: Rc<[EchoClient]> = clients.into();
+    let shared = Rc::new(Shared::new(&thread, thread.gate.recorder(is_open)?)?);
     if let Some(client) = clients.first() {
         check_frame_len(client, &shared.payload, thread.workload).await?;
     }
@@ -79,22 +92,27 @@ async fn load(thread: ClientThread) -> Result<Option<String>, Failure> {
     match (schedule, thread.target) {
         (Some(schedule), _) => open::start(&clients, depth, schedule, &shared),
         (None, Target::Stream) => {
-            for client in &clients {
+            for client in clients.iter() {
                 shared.begins();
                 ringcall::spawn(stream::items(client.clone(), depth, Rc::clone(&shared)));
             }
         }
         (None, _) => {
-            for client in clients.iter().flat_map(|client| std::iter::repeat_n(client, depth)) {
+            for own in (0..clients.len()).flat_map(|own| std::iter::repeat_n(own, depth)) {
                 shared.begins();
-                ringcall::spawn(closed::calls(client.clone(), Rc::clone(&shared)));
+                ringcall::spawn(closed::calls(Maker::new(&clients, own), Rc::clone(&shared)));
             }
         }
+    }
+    if let Some(per_s) = thread.plan.beside.churn_per_s {
+        let per_s = per_s / thread.threads as f64;
+        ringcall::spawn(churn::churn(thread.address, per_s, Rc::clone(&shared)));
     }
     tell(&thread, grid, &shared).await?;
     shared.is_over.set(true);
     drain(&shared).await;
-    Ok(shared.first_error.take())
+    let extras = shared.extras.replace(Extras::new()?);
+    Ok(ThreadEnd { first_error: shared.first_error.take(), extras })
 }
 
 /// Tells what was recorded, tick by tick, until it is over or every caller has given up.
@@ -124,7 +142,8 @@ async fn tell(thread: &ClientThread, grid: Grid, shared: &Shared) -> Result<(), 
 }
 
 impl Shared {
-    fn new(thread: &ClientThread, recorder: Box<Recorder>) -> Self {
+    fn new(thread: &ClientThread, recorder: Box<Recorder>) -> Result<Self, Failure> {
+        let beside = &thread.plan.beside;
         let mix = thread.plan.sizes.clone();
         let mix = mix.unwrap_or(SizeMix::Fixed(thread.workload.body_len()));
         let of_trace = match &thread.plan.pace {
@@ -132,7 +151,7 @@ impl Shared {
             Pace::Open(arrivals) => arrivals.longest(),
         };
         let longest = mix.longest().max(of_trace.unwrap_or(0));
-        Self {
+        Ok(Self {
             clock: Clock::new(),
             recorder: RefCell::new(recorder),
             payload: vec![0x5a; payload_len(longest)].into(),
@@ -141,7 +160,23 @@ impl Shared {
             first_error: RefCell::new(None),
             is_over: Cell::new(false),
             callers: Cell::new(0),
+            is_plain: beside.calls_are_plain(),
+            fanout: beside.fanout.max(1) as usize,
+            slow_every: beside.slow.map_or(0, |slow| (1.0 / slow.share).round() as u64),
+            slow_us: beside.slow.map_or(0, |slow| slow.time.as_micros() as u32),
+            slow_turn: Cell::new(0),
+            extras: RefCell::new(Extras::new()?),
+        })
+    }
+
+    /// Whether the call that is made now goes to the slow handler.
+    fn is_slow_turn(&self) -> bool {
+        if self.slow_every == 0 {
+            return false;
         }
+        let turn = (self.slow_turn.get() + 1) % self.slow_every;
+        self.slow_turn.set(turn);
+        turn == 0
     }
 
     /// What the next call carries.

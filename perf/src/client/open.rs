@@ -12,7 +12,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use super::Shared;
+use super::{
+    Shared,
+    call::{Maker, Outcome},
+};
 use crate::{
     generator::{Schedule, Timing},
     target::EchoClient,
@@ -48,16 +51,16 @@ struct Job {
 }
 
 /// Starts the callers of each connection, and the pacer.
-pub(super) fn start(clients: &[EchoClient], depth: usize, schedule: Schedule, shared: &Rc<Shared>) {
+pub(super) fn start(clients: &Rc<[EchoClient]>, depth: usize, schedule: Schedule, shared: &Rc<Shared>) {
     let mut connections = Vec::new();
-    for client in clients {
+    for own in 0..clients.len() {
         let connection = Rc::new(Connection { free: RefCell::default() });
         for _ in 0..depth {
             let caller = Rc::<Caller>::default();
             connection.free.borrow_mut().push(Rc::clone(&caller));
             shared.begins();
-            let (client, connection) = (client.clone(), Rc::clone(&connection));
-            ringcall::spawn(calls(client, caller, connection, Rc::clone(shared)));
+            let (maker, connection) = (Maker::new(clients, own), Rc::clone(&connection));
+            ringcall::spawn(calls(maker, caller, connection, Rc::clone(shared)));
         }
         connections.push(connection);
     }
@@ -108,30 +111,25 @@ fn next_free(connections: &[Rc<Connection>], turn: &mut usize) -> Option<Rc<Call
 }
 
 /// Makes the calls that a caller is given.
-async fn calls(
-    client: EchoClient,
-    caller: Rc<Caller>,
-    connection: Rc<Connection>,
-    shared: Rc<Shared>,
-) {
+async fn calls(maker: Maker, caller: Rc<Caller>, connection: Rc<Connection>, shared: Rc<Shared>) {
     while let Some(job) = caller.next(&shared).await {
         let request = match job.size {
             Some(size) => shared.payload_of(size),
             None => shared.next_payload(),
         };
         let sent_ns = shared.clock.now_ns();
-        let outcome = client.echo(&request).await;
+        let outcome = maker.call(&shared, &request).await;
         let done_ns = shared.clock.now_ns();
         match outcome {
-            Ok(reply) if reply.bytes.len() == request.bytes.len() => {
+            Outcome::Answered => {
                 let Job { due_ns, free_ns, .. } = job;
                 let timing = Timing { due_ns, free_ns, sent_ns, done_ns };
                 shared.recorder.borrow_mut().record(timing);
             }
-            Ok(reply) => shared.fail(|| format!("a reply of {} bytes", reply.bytes.len())),
-            Err(status) => {
-                shared.fail(|| status.to_string());
-                if !client.client().is_open() {
+            Outcome::AnsweredSlowly => {}
+            Outcome::Failed(why) => {
+                shared.fail(|| why);
+                if !maker.is_open() {
                     break;
                 }
             }

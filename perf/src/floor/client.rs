@@ -23,7 +23,8 @@ use super::{
 use crate::{
     cores,
     error::Failure,
-    gate::Tick,
+    extras::Extras,
+    gate::{ThreadEnd, Tick},
     generator::{Clock, Recorder, Schedule, Timing},
     load::{ClientThread, Pace},
     measure::thread_cpu_ns,
@@ -92,7 +93,7 @@ struct Connection {
 
 /// Runs a client thread: connects, keeps frames in flight until it is over. No call fails here
 /// without the run.
-pub(crate) fn run(thread: &ClientThread) -> Result<Option<String>, Failure> {
+pub(crate) fn run(thread: &ClientThread) -> Result<ThreadEnd, Failure> {
     cores::pin(thread.core).map_err(|source| Failure::Pin { core: thread.core, source })?;
     let io_failure = |source| Failure::Io { target: thread.target, side: "client", source };
     let mut client = Client::connect(thread)?;
@@ -120,7 +121,7 @@ pub(crate) fn run(thread: &ClientThread) -> Result<Option<String>, Failure> {
         client.drain().map_err(io_failure)?;
         client.check().map_err(|source| no_echo(thread, source))?;
     }
-    Ok(None)
+    Ok(ThreadEnd { first_error: None, extras: Extras::new()? })
 }
 
 fn no_echo(thread: &ClientThread, source: io::Error) -> Failure {

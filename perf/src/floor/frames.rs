@@ -29,7 +29,7 @@ const CALL_ID: std::ops::Range<usize> = 8..16;
 /// The ids of a connection's calls. Call `s` has slot `s % depth`: it is sent when at most
 /// `depth - 1` are in flight, and replies come in the order of the calls, as the echo never waits;
 /// so the slot's last call is over.
-pub(super) struct CallIds {
+pub(crate) struct CallIds {
     depth: u32,
     slot: u32,
     generation: u32,
@@ -42,7 +42,7 @@ impl CallIds {
 
     /// Writes the next ids into frames.
     #[inline]
-    pub(super) fn number(&mut self, frames: &mut [u8], frame_len: usize) {
+    pub(crate) fn number(&mut self, frames: &mut [u8], frame_len: usize) {
         for frame in frames.chunks_exact_mut(frame_len) {
             let call = CallId::new(self.slot, self.generation);
             frame[CALL_ID].copy_from_slice(&call.0.to_le_bytes());
@@ -58,7 +58,7 @@ impl CallIds {
 
 /// Makes a new connection ready: gives the frame to be sent on it, and the ids to be written into
 /// it where it is a call.
-pub(super) fn open(
+pub(crate) fn open(
     stream: &mut TcpStream,
     target: Target,
     workload: Workload,
@@ -98,7 +98,7 @@ fn request(stream: &mut TcpStream, payload_len: usize) -> io::Result<Vec<u8>> {
 
 /// Sends a frame, to a server that has none in flight, and looks whether the right one comes
 /// back.
-pub(super) fn check(stream: &mut TcpStream, frame: &[u8], is_call: bool) -> io::Result<()> {
+pub(crate) fn check(stream: &mut TcpStream, frame: &[u8], is_call: bool) -> io::Result<()> {
     stream.write_all(frame)?;
     if is_call {
         return check_reply(stream, frame);

@@ -14,7 +14,7 @@
 //! It must stay as fast as can be: every ratio that is reported is to it.
 
 pub(crate) mod client;
-mod frames;
+pub(crate) mod frames;
 pub(crate) mod server;
 mod shard;
 

@@ -23,6 +23,7 @@ use self::{caller::Caller, clock::now_ns, pace::Pace, stages::Recorder};
 pub(crate) use self::{
     command::stages,
     stages::{Stage, Stages},
+    table::table,
 };
 use crate::{cores, error::Failure, target::Target};
 

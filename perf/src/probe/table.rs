@@ -8,7 +8,7 @@ use super::{Stage, Stages};
 const BAR_LEN: u64 = 32;
 
 /// The stages as people read them.
-pub(super) fn table(stages: &Stages) -> String {
+pub(crate) fn table(stages: &Stages) -> String {
     let all = stages.stages.iter().chain([&stages.total]).chain(&stages.details);
     let name_len = all.map(|stage| stage.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();

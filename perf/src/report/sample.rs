@@ -116,6 +116,7 @@ pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) ->
         series: series(),
         warmed_for: Duration::from_secs(1),
         began_ns: 0,
+        extras: None,
     }
 }
 

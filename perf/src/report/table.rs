@@ -8,7 +8,10 @@ use super::{
     Conditions, Ratios, Report,
     units::{si, time},
 };
-use crate::{course::percentile_name, measure::Run, target::Target, workload::Workload};
+use crate::{
+    course::percentile_name, generator::Latencies, measure::Run, probe, target::Target,
+    workload::Workload,
+};
 
 /// A table: the first two columns to the left, figures to the right. Columns are as wide as what
 /// is in them.
@@ -34,6 +37,11 @@ pub(super) fn table(report: &Report) -> String {
         text += "\nOf the open load: calls count from when they were due, in the table above. late: how late the generator made\n\
             calls that nothing else kept. from send: what a client would see that counts from when it made them.\n\n";
         text += &open.to_string();
+    }
+    let beside = beside(report);
+    if !beside.is_empty() {
+        text.push('\n');
+        text += &beside;
     }
     let remarks = remarks(report);
     if !remarks.is_empty() {
@@ -155,6 +163,39 @@ fn open_figures(report: &Report) -> Table {
         ]);
     }
     table
+}
+
+/// What was seen beside the load.
+fn beside(report: &Report) -> String {
+    let mut text = String::new();
+    let line = |what: &str, latencies: &Latencies| {
+        let at = |quantile| time(latencies.at(quantile) as f64);
+        let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
+        format!("  {what}: {}, p50 {p50}, p99 {p99}, p99.9 {p999}\n", latencies.count())
+    };
+    for run in &report.runs {
+        let Some(extras) = &run.extras else { continue };
+        text += &format!("Beside {} {}, warm-up included:\n", run.workload, run.target);
+        if extras.slow.count() > 0 {
+            text += &line("calls to the slow handler", &extras.slow);
+        }
+        if extras.churn.count() > 0 {
+            text += &line("connections made, used for a call and closed", &extras.churn);
+        }
+        if extras.slowly_read > 0 {
+            text += &format!("  slow readers have read {} bytes\n", extras.slowly_read);
+        }
+        if let Some(stages) = &extras.probe {
+            text += "  the probe's calls:\n";
+            for row in probe::table(stages).lines() {
+                text += &format!("    {row}\n");
+            }
+            for warning in &stages.warnings {
+                text += &format!("    ! {warning}\n");
+            }
+        }
+    }
+    text
 }
 
 /// What is to be known of single runs.
