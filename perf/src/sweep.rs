@@ -28,6 +28,10 @@ const CAPACITY_DEPTH: u32 = 64;
 /// search ends.
 const SEARCH_UNTIL: f64 = 0.05;
 
+/// Lowest rate of a search, as a part of what the target can do: what does not hold there is not a
+/// matter of the load.
+const SEARCH_FROM: f64 = 0.01;
+
 /// Most runs of a search.
 const SEARCH_RUNS_MAX: u32 = 16;
 
@@ -145,9 +149,13 @@ impl Sweep<'_> {
     /// that does not, beginning with what the target can do.
     fn search(&mut self, slo: Slo) -> Result<(Vec<Run>, Option<Found>), Failure> {
         let (mut holds, mut fails) = (0.0, None);
-        let mut next = self.capacity()? / 2.0;
+        let capacity = self.capacity()?;
+        let mut next = capacity / 2.0;
         let mut runs = Vec::new();
         for _ in 0..SEARCH_RUNS_MAX {
+            if next < capacity * SEARCH_FROM && !runs.is_empty() {
+                break;
+            }
             let Some(run) = self.at(next)? else { break };
             if slo.holds(&run) {
                 holds = next;

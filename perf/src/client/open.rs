@@ -51,7 +51,12 @@ struct Job {
 }
 
 /// Starts the callers of each connection, and the pacer.
-pub(super) fn start(clients: &Rc<[EchoClient]>, depth: usize, schedule: Schedule, shared: &Rc<Shared>) {
+pub(super) fn start(
+    clients: &Rc<[EchoClient]>,
+    depth: usize,
+    schedule: Schedule,
+    shared: &Rc<Shared>,
+) {
     let mut connections = Vec::new();
     for own in 0..clients.len() {
         let connection = Rc::new(Connection { free: RefCell::default() });
