@@ -1,13 +1,14 @@
 //! volo-thrift 0.12: Thrift's binary protocol, framed, with TTHeader, by volo and pilota.
 //!
 //! Applied of its documentation: the client and server of the generated code with their default
-//! codec; `volo_gen`'s `Bytes` for `binary`, which passes through the server without a copy. With
-//! one call in flight on a connection it is ping-pong, its default. With more it is `multiplex`,
-//! the only mode in which calls share a connection; volo calls that unstable and "not recommended
-//! for most users", and in ping-pong the same calls would take as many connections as there are
-//! calls. It sets `TCP_NODELAY` itself. The time-out of a call, 1 s by default, is off, as the
-//! other systems but tarpc have none. Left out: the feature `unsafe-codec`, faster by its own word,
-//! which reads malformed messages with undefined behaviour; the others check what they read.
+//! codec; `Bytes` for `binary`, pilota's default, which passes through the server without a copy.
+//! With one call in flight on a connection it is ping-pong, its default. With more it is
+//! `multiplex`, the only mode in which calls share a connection; volo calls that unstable and does
+//! not recommend it to most users, and in ping-pong the same calls would take as many connections
+//! as there are calls. It sets `TCP_NODELAY` itself. The time-out of a call, 1 s by default, is off,
+//! as the other systems but tarpc have none. Left out: the feature `unsafe-codec`, faster by its
+//! own word, which reads malformed messages with undefined behaviour; the others check what they
+//! read.
 //!
 //! Not alike: a client takes its connection out of a pool for each call; TTHeader carries
 //! metadata of the call.
