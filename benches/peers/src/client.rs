@@ -71,6 +71,7 @@ struct Open {
     from_send: RefCell<Latencies>,
     lateness: RefCell<Latencies>,
     offered: Cell<u64>,
+    answered: Cell<u64>,
     /// Set when the last arrival of the window is handed over.
     is_paced: Cell<bool>,
 }
@@ -163,6 +164,9 @@ async fn call_when_due<P: Peer>(mut client: P::Client, body: Bytes, shared: Rc<S
         let now = Instant::now();
         match outcome {
             Ok(len) if len == body.len() => {
+                if now >= open.window.start && now < open.window.end {
+                    open.answered.set(open.answered.get() + 1);
+                }
                 if intended >= open.window.start && intended < open.window.end {
                     shared.latencies.borrow_mut().record(now - intended);
                     open.from_send.borrow_mut().record(now - sent);
@@ -261,6 +265,7 @@ impl Shared {
                     from_send: RefCell::new(Latencies::new()?),
                     lateness: RefCell::new(Latencies::new()?),
                     offered: Cell::new(0),
+                    answered: Cell::new(0),
                     is_paced: Cell::new(false),
                 }),
             },
@@ -284,6 +289,7 @@ impl Shared {
             None => None,
             Some(open) => Some(OpenFigures {
                 offered: open.offered.get(),
+                answered: open.answered.get(),
                 unanswered: open.offered.get().saturating_sub(latencies.calls() + errors),
                 from_send: open.from_send.replace(Latencies::new()?),
                 lateness: open.lateness.replace(Latencies::new()?),

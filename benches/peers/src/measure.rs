@@ -43,6 +43,8 @@ pub(crate) struct ClientFigures {
 pub(crate) struct OpenFigures {
     /// Calls that were to be made in the time that is measured.
     pub(crate) offered: u64,
+    /// Answers that came in that time, whenever their calls were to be made: what the system did.
+    pub(crate) answered: u64,
     /// Of those, the ones without an answer when the client gave up.
     pub(crate) unanswered: u64,
     pub(crate) from_send: Latencies,
@@ -145,7 +147,11 @@ impl Run {
             });
         }
         let seconds = client.elapsed.as_secs_f64();
-        let calls_per_s = calls as f64 / seconds;
+        let answered = client.open.as_ref().map_or(calls, |open| open.answered);
+        if answered == 0 {
+            return Err(Failure::NoCalls { system, workload: workload.to_string() });
+        }
+        let calls_per_s = answered as f64 / seconds;
         Ok(Self {
             system,
             workload,
@@ -235,6 +241,24 @@ mod tests {
         assert_eq!(run.server_cpu_ns_per_call, 5e8);
         assert_eq!(run.client_cpu_ns_per_call, 2.5e8);
         assert!((9_900..=10_100).contains(&run.latency_ns.p50), "{:?}", run.latency_ns);
+    }
+
+    #[test]
+    fn an_open_loop_counts_what_was_answered_in_its_time() {
+        let mut client = figures(&[10, 10, 30, 20], Duration::from_secs(2));
+        // Two of the four calls were answered when the window had closed.
+        client.open = Some(OpenFigures {
+            offered: 5,
+            answered: 2,
+            unanswered: 1,
+            from_send: Latencies::new().unwrap(),
+            lateness: Latencies::new().unwrap(),
+        });
+        let run = Run::of(System::Tonic, WORKLOAD, client, 1.0, 1.0).unwrap();
+        assert_eq!((run.calls, run.calls_per_s), (4, 1.0));
+        assert_eq!(run.server_cpu_ns_per_call, 1e9);
+        let open = run.open.unwrap();
+        assert_eq!((open.offered_per_s, open.unanswered), (2.5, 1));
     }
 
     #[test]

@@ -53,6 +53,7 @@ struct RunObject {
     size: u32,
     calls: u64,
     errors: u64,
+    /// Answers that came in the time that is measured.
     calls_per_s: f64,
     /// In an open loop from the time at which a call was to be made.
     latency_ns: Percentiles,

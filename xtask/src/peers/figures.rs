@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::run::{Kind, OPEN_LOOP_ROW, ROWS, Row, SYSTEMS, System};
 
-/// Part of an offered rate that a system must answer so that it is said to take it.
+/// Part of an offered rate that a system must answer while it is offered, so that it is said to
+/// take it. What it answers afterwards does not count.
 const TAKEN_MIN: f64 = 0.98;
 
 /// What is reported of one run. Times are in nanoseconds.

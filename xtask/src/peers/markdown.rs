@@ -108,8 +108,9 @@ fn goal(goal: f64) -> String {
     if goal == 1.0 { "not worse".to_owned() } else { format!("≥ {goal}×") }
 }
 
+/// Judges the ratio as it is shown.
 fn verdict(ratio: f64, goal: f64) -> &'static str {
-    if ratio >= goal { "met" } else { "**missed**" }
+    if (ratio * 100.0).round() / 100.0 >= goal { "met" } else { "**missed**" }
 }
 
 fn open_loop(results: &Results) -> String {
@@ -268,6 +269,7 @@ mod tests {
         let rows = lines_of(&text, "| 64×1");
         assert_eq!(rows[0], "| 64×1, 64 B | tonic | 2.00× | ≥ 1.4× | met | 64.0× | ≥ 1.1× | met |");
         assert!(rows[1].contains("| tonic | 2.00× | ≥ 4× | **missed** |"), "{}", rows[1]);
+        assert_eq!([1.094, 1.096].map(|ratio| verdict(ratio, 1.1)), ["**missed**", "met"]);
         let last = lines_of(&text, "| 8×1,");
         assert_eq!(
             last[0],

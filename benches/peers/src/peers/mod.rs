@@ -127,7 +127,7 @@ fn sides<P: Peer>() -> Sides {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-    use std::{sync::mpsc::channel, time::Duration};
+    use std::{sync::mpsc::channel, thread, time::Duration};
 
     use tokio::task::JoinSet;
 
@@ -203,15 +203,37 @@ mod tests {
         echoes::<tokio_handwritten::TokioHandwritten>(System::TokioHandwritten);
     }
 
-    /// Runs both sides as a bench does, for a moment.
+    /// Runs both sides as a bench does, for a moment; for a longer one where a busy machine lets no
+    /// call be answered in it.
     fn figures(system: System, workload: Workload, rate: Option<u32>) -> ClientFigures {
+        let mut duration = Duration::from_millis(100);
+        loop {
+            let figures = figures_of(system, workload, rate, duration);
+            if figures.latencies.calls() > 0 || figures.errors > 0 {
+                return figures;
+            }
+            duration *= 2;
+        }
+    }
+
+    fn figures_of(
+        system: System,
+        workload: Workload,
+        rate: Option<u32>,
+        duration: Duration,
+    ) -> ClientFigures {
         let server = Server::start(system, None, workload).unwrap();
-        let (ready, _is_ready) = channel();
+        let (ready, is_ready) = channel();
         let (open, opens) = channel();
-        open.send(Window::after(Duration::from_millis(10), Duration::from_millis(200))).unwrap();
+        // The window opens when the client is connected, and not before.
+        let gate = thread::spawn(move || {
+            is_ready.recv().unwrap();
+            open.send(Window::after(Duration::from_millis(10), duration)).unwrap();
+        });
         let address = server.address();
-        let thread = ClientThread { system, address, core: None, workload, rate, ready, opens };
-        let figures = (system.sides().call)(&thread).unwrap();
+        let client = ClientThread { system, address, core: None, workload, rate, ready, opens };
+        let figures = (system.sides().call)(&client).unwrap();
+        gate.join().unwrap();
         server.stop().unwrap();
         figures
     }
