@@ -2,12 +2,13 @@
 //!
 //! [`COMMANDS`] is the whole surface and the help is printed from it. A command runs what it
 //! prints, so that anyone can run the same by hand; it stops at the first step that fails, and its
-//! exit code says so. This crate depends on nothing but std: it builds in a moment on a fresh
-//! machine.
+//! exit code says so. Beside std this crate depends on serde_json alone, for what measurements print:
+//! it builds in a moment on a fresh machine.
 
 mod commands;
 mod flake;
 mod nightly;
+mod peers;
 mod security;
 mod shell;
 mod sim;
@@ -120,6 +121,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[ARGS]",
         help: "run the criterion benchmarks; ARGS go to them",
         run: commands::micro,
+    },
+    Command {
+        name: "peers",
+        arguments: "[ARGS]",
+        help: "measure other systems too; --quick writes no document, --check tests them",
+        run: peers::peers,
     },
     Command {
         name: "unsafe",
