@@ -30,6 +30,9 @@ use crate::{
 /// progress bar.
 const OVERHEAD: Duration = Duration::from_millis(700);
 
+/// Longest time for which the end of a run, and Ctrl-C, are not seen.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
+
 /// One of the two.
 #[derive(Clone, Debug, PartialEq)]
 struct Side {
@@ -121,7 +124,7 @@ impl Side {
         interrupt.check()?;
         let failed = |why: String| Failure::SideFailed { side: self.name.clone(), why };
         let milliseconds = |time: Duration| format!("{}ms", time.as_millis());
-        let mut child = Command::new(&self.program)
+        let child = Command::new(&self.program)
             .arg("bench")
             .args(["--duration", &milliseconds(args.duration)])
             .args(["--warmup", &milliseconds(args.warmup), "--json", "-"])
@@ -133,18 +136,21 @@ impl Side {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| failed(error.to_string()))?;
-        // What it writes is short beside what a pipe holds but for long errors: read when it ends.
         let pid = Pid::from_raw(child.id().cast_signed());
-        while child.try_wait().map_err(|error| failed(error.to_string()))?.is_none() {
+        // On a thread, as what it writes must be read while it runs.
+        let ended = thread::spawn(move || child.wait_with_output());
+        while !ended.is_finished() {
             progress.tick();
             if interrupt.is_set()
                 && let Some(pid) = pid
             {
+                // It is not waited for elsewhere, so that the id is its own until it was.
                 let _ = kill_process(pid, Signal::INT);
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOOK_AFTER);
         }
-        let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+        let output = ended.join().map_err(|_| failed("its reader panicked".to_owned()))?;
+        let output = output.map_err(|error| failed(error.to_string()))?;
         interrupt.check()?;
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
