@@ -275,10 +275,10 @@ function percentiles() {
           points.map((point) => [point.color, point.seriesName + curves[point.seriesIndex].from, time(10 ** point.value[1])])),
       }),
       xAxis: axis(colours, {
-        min: 0, max: Math.ceil(most * 10) / 10, interval: 1, name: "percentile of calls", nameGap: 32,
+        min: 0, max: Math.ceil(most * 10) / 10, interval: 1, name: "percentile of calls, in %", nameGap: 32,
         axisLabel: {
           color: colours.dim, fontSize: 12, margin: 11, showMaxLabel: Number.isInteger(Math.ceil(most * 10) / 10),
-          formatter: (nines) => percentile(10 ** nines).slice(1) + " %",
+          formatter: (nines) => percentile(10 ** nines).slice(1), hideOverlap: true,
         },
       }),
       yAxis: timeAxis(colours, from, to),
@@ -295,7 +295,10 @@ function course() {
   const runs = page.runs.filter((run) => run.heat);
   if (runs.length === 0) return null;
   const cards = runs.map((run) => chart(run.label, [run], (colours) => {
-    const { edges_s, edges_ns, cells, p50_ns, p99_ns } = run.heat;
+    const { edges_s, edges_ns, p50_ns, p99_ns } = run.heat;
+    const cells = run.heat.columns.flatMap(([first, ...counts], column) => counts
+      .map((calls, row) => [column, first + row, calls])
+      .filter(([, , calls]) => calls > 0));
     const most = Math.max(10, ...cells.map(([, , calls]) => calls));
     const line = (name, times, type) => ({
       name, type: "line", yAxisIndex: 1, symbol: "none", silent: true, color: colours.over, lineStyle: { type, width: 1.8 },
@@ -305,7 +308,7 @@ function course() {
     const columns = edges_s.slice(1).map((_, column) => String(column));
     return {
       legend: legend(colours, ["p50", "p99"]),
-      grid: { left: 72, right: 86, top: 36, bottom: 46 },
+      grid: { left: 72, right: 98, top: 36, bottom: 46 },
       tooltip: tooltip(colours, {
         formatter: ({ value: [column, row, , calls] }) => tip(
           `${edges_s[column].toFixed(2)} s to ${edges_s[column + 1].toFixed(2)} s`,
