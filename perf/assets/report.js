@@ -107,7 +107,7 @@ function look() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(name).trim();
   return {
-    text: of("--text"), dim: of("--dim"), line: of("--line"), card: of("--card"), ground: of("--ground"),
+    text: of("--text"), dim: of("--dim"), line: of("--line"), card: of("--card"), ground: of("--ground"), bad: of("--bad"),
     // Of several rates, from the lowest to the highest.
     ramp: dark.matches
       ? ["#6d5bb5", "#5b78c6", "#4f97d0", "#45b3cf", "#58cfc0", "#8be0a0", "#c6ec7e", "#fde725"]
@@ -216,7 +216,7 @@ function named(runs, colours) {
   const isOneTarget = runs.length > 1 && runs.every((run) => run.target === runs[0].target);
   return runs.map((run, index) => ({
     run,
-    name: (isOneTarget ? `${rate(run.offered_per_s || run.calls_per_s)}/s` : run.target) + (run.void ? " (void)" : ""),
+    name: (isOneTarget ? `${count(run.offered_per_s || run.calls_per_s)}/s` : run.target) + (run.void ? " (void)" : ""),
     colour: isOneTarget
       ? colours.ramp[Math.round((index / (runs.length - 1)) * (colours.ramp.length - 1))]
       : colours.targets[run.target],
@@ -361,7 +361,7 @@ function rates() {
         lineStyle: { type, width: 2 }, symbol: "circle", symbolSize: 7,
         data: points.map((run) => ({
           value: [run.calls_per_s, Math.log10(Math.max(1, run[key])), run.offered_per_s],
-          ...(run.void ? { symbol: "emptyCircle", symbolSize: 11 } : {}),
+          ...(run.void ? { symbolSize: 10, itemStyle: { color: colours.card, borderColor: colours.bad, borderWidth: 2 } } : {}),
         })),
       })));
       const times = several.flatMap(({ points }) => points.flatMap((run) => kinds.map(([key]) => run[key])));
@@ -379,7 +379,7 @@ function rates() {
       };
     })];
   });
-  return cards.length > 0 && section("Latency at each rate", "A ring stands for a run that is void. A line that turns back is a target that answers less the more is due.", element("div", "grid", ...cards));
+  return cards.length > 0 && section("Latency at each rate", "A red ring stands for a run that is void. A line that turns back is a target that answers less the more is due.", element("div", "grid", ...cards));
 }
 
 function cpu() {

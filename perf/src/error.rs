@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Pin { core: usize, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("only JSON goes to standard output: name a file instead of -")]
+    OnlyJson,
     #[error("{} is to be two reports at once: give each a path of its own", path.display())]
     WrittenTwice { path: PathBuf },
     #[error("cannot write to standard output: {0}")]

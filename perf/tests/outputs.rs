@@ -207,8 +207,8 @@ fn paths_that_cannot_be_written_are_refused_before_the_run() {
 fn an_interrupted_run_says_so_in_every_format() {
     let directory = Directory::new("cli-partial");
     let out = directory.path("results");
-    // What a run has said when it began to measure, nothing tells; so it is asked to end until there
-    // was something measured.
+    // Nothing tells when a run has begun to measure: it is ended later each time, until there is
+    // something to report.
     for wait in (0..).map(|round| std::time::Duration::from_millis(200 << round)) {
         let args = ["--target", "floor", "--duration", "1000s", "--out", &out];
         let mut child = perf(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

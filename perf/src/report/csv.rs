@@ -1,7 +1,7 @@
 //! The report as CSV after RFC 4180: a line for each run, with every figure of the JSON.
 //!
-//! Columns are named after the path of the figure in the JSON, as `latency_ns.p99`, and are the same
-//! in every report, so that the lines of several can be put together.
+//! Columns are named after the path of the figure in the JSON, as `latency_ns.p99`, and are the
+//! same in every report, so that the lines of several can be put together.
 
 use std::io;
 

@@ -86,6 +86,9 @@ impl Outputs {
     }
 
     fn add(&mut self, format: Format, path: &Path) -> Result<(), Failure> {
+        if path == Path::new("-") {
+            return Err(Failure::OnlyJson);
+        }
         let destination = Destination::open(path)?;
         let is_same = |other: &Destination| {
             // Of a device, each report gets what it is to get.
@@ -218,6 +221,12 @@ mod tests {
             "run-64x16-64B-ringcall.hgrm",
         ];
         assert_eq!(directory.names(), expected);
+    }
+
+    #[test]
+    fn a_page_does_not_go_to_standard_output() {
+        let args = OutputArgs { html: Some("-".into()), ..OutputArgs::default() };
+        assert!(matches!(Outputs::open(&args), Err(Failure::OnlyJson)));
     }
 
     #[test]

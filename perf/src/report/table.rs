@@ -23,14 +23,15 @@ const LEFT_COLUMNS: usize = 2;
 const GAP: &str = "  ";
 
 /// What is above the figures of an open load.
-pub(super) const OPEN_NOTE: &str = "Of the open load: calls count from when they were due, in the table above. late: how late the generator made\n\
-    calls that nothing else kept. from send: what a client would see that counts from when it made them.";
+pub(super) const OPEN_NOTE: &str = "Of the open load: calls count from when they were due, in the \
+    table above. late: how late the generator made\ncalls that nothing else kept. from send: what a \
+    client would see that counts from when it made them.";
 
 /// What the columns of the counters are.
-pub(super) const COUNTED_NOTE: &str = "in place: read where the kernel put it. Else copied once, as it straddled two \
-    buffers, was misaligned, came\nwhen few buffers were free, or was large and had \
-    begun in a small buffer. exhausted: times that none was\nfree. copied: bytes of \
-    received frames. encoded: bytes written to be sent, the one copy of a message.";
+pub(super) const COUNTED_NOTE: &str = "in place: read where the kernel put it. Else copied once, as \
+    it straddled two buffers, was misaligned, came\nwhen few buffers were free, or was large and had \
+    begun in a small buffer. exhausted: times that none was\nfree. copied: bytes of received frames. \
+    encoded: bytes written to be sent, the one copy of a message.";
 
 /// The report as people read it.
 pub(super) fn table(report: &Report) -> String {
