@@ -243,7 +243,7 @@ function opening() {
     made.push(element("div", "verdict warn", element("p", "", element("b", "", "To be known of these figures:")), ...doubts));
   }
   if (made.length === 2 && page.runs.length > 0) {
-    made.push(element("div", "verdict good", element("p", "", "Every run was measured to its end. None is void or in doubt.")));
+    made.push(element("div", "verdict good", element("p", "", "Every run was measured to its end, and none is void. How sure each is stands under ±.")));
   }
   return element("header", "", ...made);
 }
