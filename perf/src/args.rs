@@ -313,9 +313,33 @@ pub(crate) struct RunArgs {
     /// How long an idle thread looks for work before it sleeps, as `50us`, on both sides
     #[arg(long, value_name = "TIME", default_value = "0us", value_parser = parse::spin)]
     pub(crate) spin: Duration,
+    #[command(flatten)]
+    pub(crate) outputs: OutputArgs,
+}
+
+/// Where results go besides the terminal.
+#[derive(Debug, Default, Args)]
+pub(crate) struct OutputArgs {
+    /// Writes everything below to a directory, which is made where it is not there: report.html,
+    /// results.json, results.csv, latencies.hlog, and a .hgrm for each run
+    #[arg(long, help_heading = "Results", value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Writes a page with charts to a file, for a browser; it needs no network
+    #[arg(long, help_heading = "Results", value_name = "PATH")]
+    pub(crate) html: Option<PathBuf>,
     /// Writes the results as JSON to a file, or with `-` as the only thing to standard output
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, help_heading = "Results", value_name = "PATH")]
     pub(crate) json: Option<PathBuf>,
+    /// Writes the results as CSV to a file, a line for each run
+    #[arg(long, help_heading = "Results", value_name = "PATH")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Writes the latencies of each second to a file, as a log of HdrHistogram
+    #[arg(long, help_heading = "Results", value_name = "PATH")]
+    pub(crate) hlog: Option<PathBuf>,
+    /// Writes the percentiles of each run to a file of its own, in a directory or with names that
+    /// begin so, as HdrHistogram's plotter reads them
+    #[arg(long, help_heading = "Results", value_name = "DIR or PREFIX")]
+    pub(crate) hgrm: Option<PathBuf>,
 }
 
 impl WorkloadArgs {

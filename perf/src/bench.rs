@@ -22,7 +22,7 @@ use crate::{
     measure::Run,
     parse::CoreList,
     progress::Progress,
-    report::{Conditions, Report, ReportSink},
+    report::{Conditions, Outputs, Report},
     server::Server,
     target::Target,
     trace,
@@ -177,7 +177,7 @@ pub(crate) fn resolve(address: &str) -> Result<SocketAddr, Failure> {
 }
 
 fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure> {
-    let sink = ReportSink::open(args.json.as_deref())?;
+    let outputs = Outputs::open(&args.outputs)?;
     let interrupt = Interrupt::watch()?;
     host::raise_file_limit();
     for warning in &warnings {
@@ -195,7 +195,7 @@ fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure>
     let (repeats, is_partial) = measure(&plan, &interrupt)?;
     conditions.is_partial = is_partial;
     let report = Report::new(host, conditions, &repeats);
-    sink.write(&report)?;
+    outputs.write(&report)?;
     verdict(&report)
 }
 

@@ -16,7 +16,11 @@ pub(crate) enum Failure {
     #[error("cannot pin a thread to core {core}: {source}")]
     Pin { core: usize, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]
-    Json { path: PathBuf, source: io::Error },
+    Write { path: PathBuf, source: io::Error },
+    #[error("only JSON goes to standard output: name a file instead of -")]
+    OnlyJson,
+    #[error("{} is to be two reports at once: give each a path of its own", path.display())]
+    WrittenTwice { path: PathBuf },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("cannot look {address} up: {source}")]

@@ -3,7 +3,7 @@
 //! What the client threads recorded comes from the course of a run; here it becomes the figures of
 //! a run, a verdict on them, and the figures of several repeats.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ringcall::ShardCounters;
 use rustix::time::{ClockId, clock_gettime};
@@ -74,12 +74,17 @@ pub(crate) struct Run {
     pub(crate) doubts: Vec<String>,
     /// All latencies, and by tick.
     pub(crate) latencies: Latencies,
+    /// From when calls were made, where the load is open.
+    pub(crate) from_send: Option<Latencies>,
     pub(crate) series: Vec<Slice>,
     pub(crate) warmed_for: Duration,
     /// When measuring began, by the generator's clock.
     pub(crate) began_ns: u64,
     /// What was seen of what went on beside the load, where something did.
     pub(crate) extras: Option<Extras>,
+    /// When measuring began, by the wall clock. It is reckoned back from the end, and late by the
+    /// milliseconds that threads take to end.
+    pub(crate) began: SystemTime,
 }
 
 /// Figures of an open load.
@@ -184,10 +189,12 @@ impl Run {
             void,
             doubts,
             latencies: latencies.clone(),
+            from_send: open.map(|_| measured.total.from_send.clone()),
             series: measured.series,
             warmed_for: measured.warmed_for,
             began_ns,
             extras: (!plan.beside.is_nothing()).then_some(extras),
+            began: SystemTime::now().checked_sub(passed).unwrap_or(SystemTime::UNIX_EPOCH),
         })
     }
 

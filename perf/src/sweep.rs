@@ -14,7 +14,7 @@ use crate::{
     measure::Run,
     parse::Slo,
     progress::Progress,
-    report::{self, Report, ReportSink, si, time},
+    report::{self, Outputs, Report, si, time},
     workload::Workload,
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     }
     plan.workloads = args.bench.workload.workloads(true);
     let [target] = plan.targets[..] else { return Err(Failure::OneTarget) };
-    let sink = ReportSink::open(args.bench.run.json.as_deref())?;
+    let sink = Outputs::open(&args.bench.run.outputs)?;
     let interrupt = Interrupt::watch()?;
     host::raise_file_limit();
     for warning in &warnings {

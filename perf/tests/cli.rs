@@ -141,7 +141,7 @@ fn without_arguments_for_a_command_it_measures_both_targets() {
     let document = json_of(&["--connections", "2", "--depth", "2"]);
     assert_eq!(document["schema"], 1);
     assert_eq!(keys(&document), ["host", "partial", "runs", "schema"]);
-    assert_eq!(keys(&document["host"]), ["commit", "cores", "cpu", "date", "kernel"]);
+    assert_eq!(keys(&document["host"]), ["commit", "cores", "cpu", "date", "kernel", "settings"]);
     let runs = document["runs"].as_array().unwrap();
     let targets: Vec<_> = runs.iter().map(|run| run["target"].as_str().unwrap()).collect();
     assert_eq!(targets, ["floor", "ringcall"]);

@@ -59,6 +59,11 @@ impl Latencies {
         self.0.saturating_record(ns);
     }
 
+    /// Takes note of a time that several calls took.
+    pub fn record_many(&mut self, ns: u64, calls: u64) {
+        self.0.saturating_record_n(ns, calls);
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.0.reset();

@@ -32,7 +32,7 @@ const FLOOR_COUNTS: [&str; 11] = [
 ];
 
 #[derive(Serialize)]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     schema: u32,
     /// Whether it was interrupted.
     partial: bool,
@@ -41,7 +41,7 @@ struct Document<'a> {
 }
 
 #[derive(Serialize)]
-struct RunObject {
+pub(super) struct RunObject {
     target: Target,
     connections: u32,
     depth: u32,
@@ -102,7 +102,39 @@ impl Serialize for SideCounters {
     }
 }
 
+impl<'a> Document<'a> {
+    pub(super) fn new(report: &'a Report) -> Self {
+        let quantile = report.conditions.lengths.precision.quantile;
+        let runs = report.runs.iter().map(|run| RunObject::new(run, quantile)).collect();
+        Self { schema: SCHEMA, partial: report.conditions.is_partial, host: &report.host, runs }
+    }
+}
+
 impl RunObject {
+    /// A run with every figure that one may have, all zero: what keys there are.
+    pub(super) fn complete() -> Self {
+        let none = || SideCounters { is_ringcall: true, counters: ShardCounters::default() };
+        Self {
+            target: Target::Ringcall,
+            connections: 0,
+            depth: 0,
+            size: 0,
+            calls: 0,
+            errors: 0,
+            calls_per_s: 0.0,
+            offered_per_s: Some(0.0),
+            latency_ns: Percentiles::default(),
+            latency_from_send_ns: Some(Percentiles::default()),
+            lateness_ns: Some(Percentiles::default()),
+            confidence: Some(Confidence { percentile: 0.0, value_ns: 0.0, half_width_ns: 0.0 }),
+            void: None,
+            doubts: Vec::new(),
+            server_cpu_ns_per_call: Some(0.0),
+            client_cpu_ns_per_call: 0.0,
+            counters: Counters { server: Some(none()), client: none() },
+        }
+    }
+
     fn new(run: &Run, quantile: f64) -> Self {
         let Run { target, workload, .. } = *run;
         let server = |counters| SideCounters { is_ringcall: target.serves_ringcall(), counters };
@@ -135,12 +167,8 @@ impl RunObject {
 
 /// The report as a document, ended by a newline.
 pub(super) fn json(report: &Report) -> String {
-    let quantile = report.conditions.lengths.precision.quantile;
-    let runs = report.runs.iter().map(|run| RunObject::new(run, quantile)).collect();
-    let partial = report.conditions.is_partial;
-    let document = Document { schema: SCHEMA, partial, host: &report.host, runs };
     // Neither keys that are no strings nor a writer that fails are in it.
-    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    let text = serde_json::to_string_pretty(&Document::new(report)).unwrap_or_default();
     text + "\n"
 }
 
@@ -184,6 +212,16 @@ mod tests {
     "kernel": "Linux 6.18.44",
     "cpu": "AMD EPYC 9575F",
     "cores": 2,
+    "settings": {
+      "governor": "performance",
+      "smt": "off",
+      "idle_driver": "unknown",
+      "clocksource": "tsc",
+      "transparent_huge_pages": "madvise",
+      "virtualization": "none seen",
+      "mitigations": "none known to the kernel",
+      "boot_parameters": "isolcpus=1"
+    },
     "commit": "0123456789abcdef0123456789abcdef01234567",
     "date": "2026-02-28T23:59:59Z"
   },

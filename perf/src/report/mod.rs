@@ -1,15 +1,25 @@
-//! Results: what was measured and under which conditions, as a table and as JSON.
+//! Results: what was measured and under which conditions, and everything that is written of it.
+//!
+//! A file for each format: `table` for the terminal, `html` (with `curve` and `heat`), `json`,
+//! `csv`, `hgrm` and `hlog`. Each makes bytes of a report; `outputs` knows where they go.
 
+mod csv;
+mod curve;
+mod destination;
+mod heat;
+mod hgrm;
+mod hlog;
+mod html;
 mod json;
+mod names;
+mod outputs;
 #[cfg(test)]
 pub(crate) mod sample;
 mod table;
 mod units;
 
 use std::{
-    fs::{self, File, OpenOptions},
     io::{self, Write},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -18,6 +28,7 @@ use crate::{
 };
 
 pub(crate) use self::{
+    outputs::Outputs,
     table::header,
     units::{si, time},
 };
@@ -91,77 +102,6 @@ fn ratios_of(run: &Run, index: usize, repeats: &[Vec<Run>]) -> Option<Ratios> {
     })
 }
 
-/// Where a report goes. Opened before anything is measured, so that a path that cannot be written
-/// costs nobody a run.
-pub(crate) enum ReportSink {
-    Table,
-    Json,
-    TableAndFile(JsonFile),
-}
-
-/// A file for JSON. What it held before stays until there is a report; a new one that gets none
-/// is removed.
-pub(crate) struct JsonFile {
-    file: File,
-    path: PathBuf,
-    is_new: bool,
-}
-
-impl ReportSink {
-    pub(crate) fn open(json: Option<&Path>) -> Result<Self, Failure> {
-        match json {
-            None => Ok(Self::Table),
-            Some(path) if path == Path::new("-") => Ok(Self::Json),
-            Some(path) => JsonFile::open(path)
-                .map(Self::TableAndFile)
-                .map_err(|source| Failure::Json { path: path.to_owned(), source }),
-        }
-    }
-
-    pub(crate) fn write(self, report: &Report) -> Result<(), Failure> {
-        self.write_as(report, &table::table(report))
-    }
-
-    /// Writes a report, whose table is another than that of a bench.
-    pub(crate) fn write_as(self, report: &Report, table: &str) -> Result<(), Failure> {
-        match self {
-            Self::Table => print(table),
-            Self::Json => print(&json::json(report)),
-            Self::TableAndFile(file) => {
-                print(table)?;
-                let path = file.path.clone();
-                file.write(&json::json(report)).map_err(|source| Failure::Json { path, source })
-            }
-        }
-    }
-}
-
-impl JsonFile {
-    fn open(path: &Path) -> io::Result<Self> {
-        let is_new = !path.exists();
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { file, path: path.to_owned(), is_new })
-    }
-
-    fn write(mut self, json: &str) -> io::Result<()> {
-        self.is_new = false;
-        // A device or a pipe has no length.
-        if self.file.metadata()?.is_file() {
-            self.file.set_len(0)?;
-        }
-        self.file.write_all(json.as_bytes())
-    }
-}
-
-impl Drop for JsonFile {
-    fn drop(&mut self) {
-        if self.is_new {
-            // Left behind empty at worst.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 /// Prints to standard output. Whoever closed it, as `head` does, wants no more.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
@@ -202,22 +142,5 @@ mod tests {
         let runs = vec![floor_of_another, sample::run(Target::Ringcall, 1, 1.0, 1.0)];
         let report = Report::new(sample::host(), sample::conditions(), &[runs]);
         assert_eq!(report.ratios, [None, None]);
-    }
-
-    #[test]
-    fn a_new_file_without_a_report_is_removed_and_an_old_one_kept() {
-        let path = std::env::temp_dir().join(format!("ringcall-perf-{}.json", std::process::id()));
-        drop(ReportSink::open(Some(&path)).unwrap());
-        assert!(!path.exists());
-        fs::write(&path, "{}").unwrap();
-        drop(ReportSink::open(Some(&path)).unwrap());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
-        fs::remove_file(&path).unwrap();
-    }
-
-    #[test]
-    fn a_path_that_cannot_be_written_is_refused_at_once() {
-        let failure = ReportSink::open(Some(Path::new("/nowhere/at/all.json"))).err().unwrap();
-        assert!(failure.to_string().starts_with("cannot write /nowhere/at/all.json: No such"));
     }
 }

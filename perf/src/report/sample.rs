@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use ringcall::ShardCounters;
 
@@ -10,7 +14,7 @@ use super::{Conditions, Report};
 use crate::{
     course::{Length, Lengths, Precision, Slice, Sparse, Warmup},
     generator::{Interval, Latencies},
-    host::Host,
+    host::{Host, Settings},
     measure::{OpenFigures, Percentiles, Run},
     target::Target,
     workload::Workload,
@@ -22,6 +26,16 @@ pub(crate) fn host() -> Host {
         kernel: "Linux 6.18.44".to_owned(),
         cpu: "AMD EPYC 9575F".to_owned(),
         cores: 2,
+        settings: Settings {
+            governor: "performance".to_owned(),
+            smt: "off".to_owned(),
+            idle_driver: "unknown".to_owned(),
+            clocksource: "tsc".to_owned(),
+            transparent_huge_pages: "madvise".to_owned(),
+            virtualization: "none seen".to_owned(),
+            mitigations: "none known to the kernel".to_owned(),
+            boot_parameters: "isolcpus=1".to_owned(),
+        },
         commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
         date: "2026-02-28T23:59:59Z".to_owned(),
     }
@@ -113,7 +127,9 @@ pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) ->
         void: None,
         doubts: Vec::new(),
         latencies: latencies(),
+        from_send: None,
         series: series(),
+        began: SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_323_199),
         warmed_for: Duration::from_secs(1),
         began_ns: 0,
         extras: None,
@@ -127,4 +143,31 @@ pub(crate) fn report() -> Report {
         run(Target::Ringcall, 64, 315.0, 450.0),
     ];
     Report::new(host(), conditions(), &[runs])
+}
+
+/// A directory for the files of one test, or the path of one; removed with everything in it.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("ringcall-perf-{name}-{}", std::process::id());
+        let directory = Self(std::env::temp_dir().join(name));
+        fs::create_dir_all(&directory.0).unwrap();
+        directory
+    }
+
+    /// What is in it, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

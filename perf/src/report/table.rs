@@ -15,8 +15,8 @@ use crate::{
 
 /// A table: the first two columns to the left, figures to the right. Columns are as wide as what
 /// is in them.
-struct Table {
-    rows: Vec<Vec<String>>,
+pub(super) struct Table {
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 /// Columns that are aligned to the left.
@@ -24,6 +24,17 @@ const LEFT_COLUMNS: usize = 2;
 
 /// What stands between two columns.
 const GAP: &str = "  ";
+
+/// What is above the figures of an open load.
+pub(super) const OPEN_NOTE: &str = "Of the open load: calls count from when they were due, in the \
+    table above. late: how late the generator made\ncalls that nothing else kept. from send: what a \
+    client would see that counts from when it made them.";
+
+/// What the columns of the counters are.
+pub(super) const COUNTED_NOTE: &str = "in place: read where the kernel put it. Else copied once, as \
+    it straddled two buffers, was misaligned, came\nwhen few buffers were free, or was large and had \
+    begun in a small buffer. exhausted: times that none was\nfree. copied: bytes of received frames. \
+    encoded: bytes written to be sent, the one copy of a message.";
 
 /// The report as people read it.
 pub(super) fn table(report: &Report) -> String {
@@ -34,8 +45,7 @@ pub(super) fn table(report: &Report) -> String {
     text += &legend(report);
     let open = open_figures(report);
     if open.rows.len() > 1 {
-        text += "\nOf the open load: calls count from when they were due, in the table above. late: how late the generator made\n\
-            calls that nothing else kept. from send: what a client would see that counts from when it made them.\n\n";
+        text += &format!("\n{OPEN_NOTE}\n\n");
         text += &open.to_string();
     }
     let beside = beside(report);
@@ -52,10 +62,7 @@ pub(super) fn table(report: &Report) -> String {
     if counted.rows.len() > 1 {
         text += "\nWhat ringcall counted of the frames that it received, and per call:\n\n";
         text += &counted.to_string();
-        text += "\nin place: read where the kernel put it. Else copied once, as it straddled two \
-            buffers, was misaligned, came\nwhen few buffers were free, or was large and had \
-            begun in a small buffer. exhausted: times that none was\nfree. copied: bytes of \
-            received frames. encoded: bytes written to be sent, the one copy of a message.\n";
+        text += &format!("\n{COUNTED_NOTE}\n");
     }
     text
 }
@@ -94,7 +101,7 @@ pub(crate) fn header(report: &Report) -> String {
     text
 }
 
-fn figures(report: &Report) -> Table {
+pub(super) fn figures(report: &Report) -> Table {
     let mut table = Table::new(&[
         "workload",
         "target",
@@ -131,7 +138,7 @@ fn figures(report: &Report) -> Table {
 
 /// What an open load has besides: how late the generator was, and what a closed loop would have
 /// shown.
-fn open_figures(report: &Report) -> Table {
+pub(super) fn open_figures(report: &Report) -> Table {
     let mut table = Table::new(&[
         "workload",
         "target",
@@ -219,7 +226,7 @@ fn workload_once(run: &Run, last: &mut Option<Workload>) -> String {
     if is_new { run.workload.to_string() } else { String::new() }
 }
 
-fn legend(report: &Report) -> String {
+pub(super) fn legend(report: &Report) -> String {
     let mut text = "workload: connections × calls in flight on each, length of a body each way. \
         server/call, client/call:\nCPU time of the threads that serve and that call."
         .to_owned();
@@ -249,7 +256,7 @@ fn legend(report: &Report) -> String {
 }
 
 /// What was counted of copies and syscalls, for each side of each run of ringcall.
-fn counted(report: &Report) -> Table {
+pub(super) fn counted(report: &Report) -> Table {
     let mut table = Table::new(&[
         "workload",
         "side",

@@ -1,13 +1,18 @@
 //! The machine that was measured, and the code: what a figure is worth nothing without.
 
+mod settings;
+
 use std::{
     fs,
+    path::Path,
     process::Command,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
+
+pub(crate) use settings::Settings;
 
 /// A description of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +23,7 @@ pub(crate) struct Host {
     pub(crate) kernel: String,
     pub(crate) cpu: String,
     pub(crate) cores: usize,
+    pub(crate) settings: Settings,
     /// The commit that is checked out where this program was built, when it runs, with `-dirty`
     /// where files differ from it. `cargo run` builds what is checked out; a program that was
     /// built earlier may be of another commit.
@@ -35,6 +41,7 @@ impl Host {
             kernel: kernel(),
             cpu: cpu_model(&cpuinfo).unwrap_or_else(|| "unknown".to_owned()),
             cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            settings: Settings::read(Path::new("/")),
             commit: commit().unwrap_or_else(|| "unknown".to_owned()),
             date: iso_date(since_epoch.as_secs()),
         }
