@@ -69,14 +69,9 @@ pub(crate) struct BenchArgs {
     /// Cores of the server, one shard on each, as `1` or `0,2-3` [default: the second there is]
     #[arg(long, value_name = "CORES", value_parser = parse::cores)]
     pub(crate) server_cores: Option<CoreList>,
-    /// What to measure, in this order for each workload
-    #[arg(
-        long,
-        value_name = "TARGETS",
-        value_enum,
-        value_delimiter = ',',
-        default_value = "floor,ringcall"
-    )]
+    /// What to measure, in this order for each workload [default: floor,ringcall; of a sweep, and
+    /// where calls differ or something goes on beside them, ringcall]
+    #[arg(long, value_name = "TARGETS", value_enum, value_delimiter = ',')]
     pub(crate) target: Vec<Target>,
 }
 
@@ -272,8 +267,8 @@ pub(crate) struct RunArgs {
     /// but one of their own
     #[arg(long, value_name = "SHARE:TIME", value_parser = parse::slow)]
     pub(crate) slow: Option<Slow>,
-    /// Calls that are made at once, each on another connection, and count as one that takes as long
-    /// as the last of them
+    /// Calls that are made at once, on the connections of a client core in turn, and count as one that
+    /// takes as long as the last of them
     #[arg(long, value_name = "N", default_value = "1",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) fanout: u32,
@@ -284,7 +279,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value = "0",
         value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) slow_readers: u32,
-    /// Calls a second of a probe beside the load, which never queue behind the load's in the client
+    /// Calls a second of a probe beside the load, with a thread and a connection of its own on the
+    /// first client core: they queue behind the load's for that core and at the server, and nowhere
+    /// else
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) probe: Option<u32>,
     /// What arrivals and sizes are drawn from
@@ -294,8 +291,10 @@ pub(crate) struct RunArgs {
     /// percentile is sure, to 20s]
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     pub(crate) duration: Option<Duration>,
-    /// Time before that, which is not measured [default: until the figures settle, to 10s]
-    #[arg(long, value_name = "TIME", value_parser = parse::duration_or_zero)]
+    /// Time before that, which is not measured [default: until the figures settle, to 10s; none of a
+    /// trace]
+    #[arg(long, value_name = "TIME", conflicts_with = "trace",
+        value_parser = parse::duration_or_zero)]
     pub(crate) warmup: Option<Duration>,
     /// The percentile that is to be sure, as `p99.9`
     #[arg(long, value_name = "P", default_value = "p99", value_parser = parse::percentile)]
@@ -387,7 +386,8 @@ mod tests {
     }
 
     #[test]
-    fn both_targets_run_in_order_floor_first() {
-        assert_eq!(parsed(&[]).bench.target, [Target::Floor, Target::Ringcall]);
+    fn targets_run_in_the_order_in_which_they_are_named() {
+        let named = parsed(&["--target", "floor,ringcall"]);
+        assert_eq!(named.bench.target, [Target::Floor, Target::Ringcall]);
     }
 }

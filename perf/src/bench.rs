@@ -116,8 +116,9 @@ fn load_plan(args: &RunArgs, cores: CoreList) -> Result<LoadPlan, Failure> {
 
 /// Refuses what a target cannot do.
 fn check_targets(targets: &[Target], load: &LoadPlan) -> Result<(), Failure> {
+    let of_trace = matches!(&load.pace, Pace::Open(arrivals) if arrivals.longest().is_some());
     for target in targets {
-        if load.sizes.is_some() && !target.calls_ringcall() {
+        if (load.sizes.is_some() || of_trace) && !target.calls_ringcall() {
             return Err(Failure::OneSize { target: *target });
         }
         if *target != Target::Ringcall && !load.beside.is_nothing() {
@@ -147,13 +148,18 @@ impl Plan {
                 "{why}: server and client take its time from each other, and latencies say little"
             ));
         }
+        let load = load_plan(&args.run, cores.client)?;
         let mut targets = Vec::new();
         for target in &args.target {
             if !targets.contains(target) {
                 targets.push(*target);
             }
         }
-        let load = load_plan(&args.run, cores.client)?;
+        if targets.is_empty() {
+            // The floor beside it, where that can do the same.
+            let wanted = [Target::Floor, Target::Ringcall].into_iter();
+            targets.extend(wanted.filter(|target| check_targets(&[*target], &load).is_ok()));
+        }
         check_targets(&targets, &load)?;
         let workloads = args.workload.workloads(load.pace.is_open());
         let server = Side::Here(cores.server);
@@ -192,18 +198,22 @@ fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure>
     }
     let host = Host::describe();
     let mut conditions = plan.conditions(warnings);
-    let (repeats, is_partial) = measure(&plan, &interrupt)?;
-    conditions.is_partial = is_partial;
+    let (repeats, failure) = measure(&plan, &interrupt);
+    if let Some(failure) = failure {
+        if repeats.iter().all(Vec::is_empty) {
+            return Err(failure);
+        }
+        conditions.is_partial = true;
+        outputs.write(&Report::new(host, conditions, &repeats))?;
+        return Err(failure);
+    }
     let report = Report::new(host, conditions, &repeats);
     outputs.write(&report)?;
     verdict(&report)
 }
 
 /// The failure that figures are, where they are one.
-fn verdict(report: &Report) -> Result<(), Failure> {
-    if report.conditions.is_partial {
-        return Err(Failure::Interrupted);
-    }
+pub(crate) fn verdict(report: &Report) -> Result<(), Failure> {
     let errors: u64 = report.runs.iter().map(|run| run.errors).sum();
     if let Some(first) = report.runs.iter().find_map(|run| run.first_error.clone())
         && errors > 0
@@ -219,9 +229,9 @@ fn verdict(report: &Report) -> Result<(), Failure> {
     }
 }
 
-/// Runs everything: for each repeat, the runs in the order of the report. What was measured before
-/// an interruption is kept, and true given with it.
-fn measure(plan: &Plan, interrupt: &Interrupt) -> Result<(Vec<Vec<Run>>, bool), Failure> {
+/// Runs everything: for each repeat, the runs in the order of the report. Where it fails, or is
+/// interrupted, what was measured before is given with the failure.
+fn measure(plan: &Plan, interrupt: &Interrupt) -> (Vec<Vec<Run>>, Option<Failure>) {
     let progress = Progress::begin(plan.expected());
     let mut repeats: Vec<Vec<Run>> = Vec::new();
     for repeat in 1..=plan.repeat {
@@ -234,24 +244,21 @@ fn measure(plan: &Plan, interrupt: &Interrupt) -> Result<(Vec<Vec<Run>>, bool), 
                     _ => format!("{workload} {target}, {of}"),
                 });
                 let outcome = measure_one(plan, *workload, *target, (interrupt, &progress));
-                let (run, is_whole) = match outcome {
-                    Ok(Outcome::Whole(run)) => (Some(run), true),
-                    Ok(Outcome::Cut(run)) => (Some(run), false),
-                    Err(Failure::Interrupted) if repeats.iter().any(|it| !it.is_empty()) => {
-                        (None, false)
-                    }
-                    Err(failure) => return Err(failure),
+                let (run, failure) = match outcome {
+                    Ok(Outcome::Whole(run)) => (Some(run), None),
+                    Ok(Outcome::Cut(run)) => (Some(run), Some(Failure::Interrupted)),
+                    Err(failure) => (None, Some(failure)),
                 };
                 if let Some(runs) = repeats.last_mut() {
                     runs.extend(run);
                 }
-                if !is_whole {
-                    return Ok((repeats, true));
+                if failure.is_some() {
+                    return (repeats, failure);
                 }
             }
         }
     }
-    Ok((repeats, false))
+    (repeats, None)
 }
 
 /// One run of a target under a workload, with a server of its own where that is here.

@@ -82,6 +82,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::watch()?;
     let progress = Progress::begin(2 * args.pairs * (args.duration + OVERHEAD));
     let mut pairs: Vec<[Vec<Value>; 2]> = Vec::new();
+    let mut ended = Ok(());
     for pair in 0..args.pairs {
         progress.say(format!("pair {} of {}", pair + 1, args.pairs));
         let run = |side: &Side| side.run(args, &interrupt, &progress);
@@ -93,13 +94,16 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
         match both {
             Ok(both) => pairs.push(both),
             // What was compared until then is kept.
-            Err(Failure::Interrupted) if !pairs.is_empty() => break,
-            Err(failure) => return Err(failure),
+            Err(failure) if pairs.is_empty() => return Err(failure),
+            Err(failure) => {
+                ended = Err(failure);
+                break;
+            }
         }
     }
     progress.end();
     print(&table(&a, &b, &pairs, args.pairs as usize))?;
-    if pairs.len() < args.pairs as usize { Err(Failure::Interrupted) } else { Ok(()) }
+    ended
 }
 
 impl Side {
@@ -139,12 +143,15 @@ impl Side {
         let pid = Pid::from_raw(child.id().cast_signed());
         // On a thread, as what it writes must be read while it runs.
         let ended = thread::spawn(move || child.wait_with_output());
+        let mut is_told = false;
         while !ended.is_finished() {
             progress.tick();
             if interrupt.is_set()
+                && !is_told
                 && let Some(pid) = pid
             {
-                // It is not waited for elsewhere, so that the id is its own until it was.
+                // Once: by a second one it ends without cleaning up.
+                is_told = true;
                 let _ = kill_process(pid, Signal::INT);
             }
             thread::sleep(LOOK_AFTER);
@@ -154,8 +161,9 @@ impl Side {
         interrupt.check()?;
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            let last = stderr.lines().last().unwrap_or("it said nothing").to_owned();
-            return Err(failed(last));
+            let error = stderr.lines().rev().find_map(|line| line.strip_prefix("error: "));
+            let why = error.or(stderr.lines().last()).unwrap_or("it said nothing");
+            return Err(failed(why.to_owned()));
         }
         let document: Value = serde_json::from_slice(&output.stdout)
             .map_err(|error| failed(format!("it wrote no JSON: {error}")))?;
@@ -226,7 +234,8 @@ fn table(a: &Side, b: &Side, pairs: &[[Vec<Value>; 2]], wanted: usize) -> String
     if pairs.len() < wanted {
         text += &format!(" (interrupted, of {wanted})");
     }
-    text += "; B as a multiple of A, with the 95 % interval\n";
+    text += "; B as a multiple of A, with the 95 % interval. Each line is judged by itself:\nof \
+        twenty without any difference one will name one.\n";
     for (index, run) in pairs.first().map_or(&[][..], |[a, _]| a).iter().enumerate() {
         let of = |key: &str| run[key].to_string();
         let target = run["target"].as_str().unwrap_or("?");

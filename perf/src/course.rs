@@ -1,7 +1,7 @@
 //! The course of a run: when it has warmed up, and when it may end.
 //!
-//! Pure: what the threads recorded tick by tick goes in, the phase comes out. Nothing that was
-//! recorded before the warm-up ended is in any figure.
+//! Pure: what the threads recorded tick by tick goes in, the phase comes out. Calls that were
+//! answered before the warm-up ended are in no figure.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,6 +26,9 @@ const TICKS_MIN: u64 = 10;
 /// Ticks of a section, of which several tell how sure a percentile is: long beside what disturbs
 /// single calls, and short enough that the shortest run has ten.
 const SECTION_TICKS: u64 = 3;
+
+/// Most slices of a series: where there would be more they become longer.
+const SLICES_MAX: usize = 2048;
 
 /// Fewest calls beyond a percentile, over the whole run, before it may be called sure.
 const CALLS_BEYOND_MIN: u64 = 100;
@@ -78,6 +81,12 @@ pub(crate) struct Course {
     ticks: u64,
     phase: Phase,
     settling: Settling,
+    /// Ticks that were measured.
+    measured_ticks: u64,
+    /// Sections that there were when it was last looked how sure the percentile is.
+    looked_at: usize,
+    /// Ticks of a slice of the series.
+    slice_ticks: u64,
     /// Ticks of a section.
     section_ticks: u64,
     /// The section that is being filled.
@@ -107,6 +116,12 @@ pub(crate) struct Measured {
     pub(crate) errors: u64,
     /// Those of the warm-up, which are in no figure.
     pub(crate) errors_before: u64,
+    /// Calls that the slow handler answered; they are in `calls_per_s` and in no latency.
+    pub(crate) slow_calls: u64,
+    /// Calls that were due at the end and were not answered.
+    pub(crate) unanswered: u64,
+    /// Time that was measured.
+    pub(crate) passed: Duration,
     pub(crate) calls_per_s: f64,
     pub(crate) client_cpu_per_s: f64,
     pub(crate) client: ShardCounters,
@@ -131,7 +146,7 @@ impl Measured {
     }
 }
 
-/// What all threads recorded in one tick.
+/// What all threads recorded in one tick, or in several of a long run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slice {
     /// Since measuring began.
@@ -139,6 +154,18 @@ pub(crate) struct Slice {
     pub(crate) length: Duration,
     pub(crate) latencies: Sparse,
     pub(crate) errors: u64,
+    /// Ticks of the grid that it is.
+    pub(crate) ticks: u64,
+}
+
+impl Slice {
+    /// Adds the slice that follows it.
+    fn add(&mut self, next: &Self) {
+        self.length += next.length;
+        self.latencies = Sparse::merged([&self.latencies, &next.latencies].into_iter());
+        self.errors += next.errors;
+        self.ticks += next.ticks;
+    }
 }
 
 /// The counts of a histogram that are not zero, as (nanoseconds, calls), in order.
@@ -248,6 +275,9 @@ impl Course {
             ticks: 0,
             phase: if warms_up { Phase::WarmingUp } else { Phase::Measuring },
             settling: Settling::default(),
+            measured_ticks: 0,
+            looked_at: 0,
+            slice_ticks: 1,
             section_ticks: match lengths.length {
                 Length::For(length) => {
                     let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
@@ -260,6 +290,9 @@ impl Course {
                 total,
                 errors: 0,
                 errors_before: 0,
+                slow_calls: 0,
+                unanswered: 0,
+                passed: Duration::ZERO,
                 calls_per_s: 0.0,
                 client_cpu_per_s: 0.0,
                 client: ShardCounters::default(),
@@ -314,7 +347,9 @@ impl Course {
             Warmup::For(_) => self.ticks >= self.grid.warm_ticks,
             Warmup::UntilSettled(at_most) => {
                 let medians = ticks.iter().map(|tick| tick.recorder.from_send.at(0.5) as f64);
-                let has_settled = self.settling.take(medians.sum());
+                // A tick in which no call was answered shows nothing.
+                let is_silent = ticks.iter().any(|tick| tick.recorder.from_send.count() == 0);
+                let has_settled = !is_silent && self.settling.take(medians.sum());
                 if !has_settled && warmed >= at_most {
                     self.measured.doubts.push(format!("it had not settled after {warmed:?}"));
                 }
@@ -338,6 +373,7 @@ impl Course {
             measured.total.add(&tick.recorder);
             self.section.add(tick.recorder.latencies());
             measured.errors += tick.errors;
+            measured.slow_calls += tick.slow_calls;
             errors += tick.errors;
             recorded.push(Sparse::of(tick.recorder.latencies()));
             length = length.max(Duration::from_nanos(tick.ended_ns.saturating_sub(last.ended_ns)));
@@ -346,8 +382,10 @@ impl Course {
             1 => recorded.swap_remove(0),
             _ => Sparse::merged(recorded.iter()),
         };
-        measured.series.push(Slice { begun, length, latencies, errors });
-        if (measured.series.len() as u64).is_multiple_of(self.section_ticks) {
+        measured.unanswered = ticks.iter().map(|tick| tick.unanswered).sum();
+        measured.push(Slice { begun, length, latencies, errors, ticks: 1 }, &mut self.slice_ticks);
+        self.measured_ticks += 1;
+        if self.measured_ticks.is_multiple_of(self.section_ticks) {
             if self.section.count() > 0 {
                 let quantile = self.lengths.precision.quantile;
                 measured.sections.push(self.section.at(quantile) as f64);
@@ -359,10 +397,15 @@ impl Course {
             // Counted, as the ticks that a thread could take late add up to other times.
             Length::For(length) => {
                 let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-                measured.series.len() as u64 >= ns / self.grid.tick_ns
+                self.measured_ticks >= ns / self.grid.tick_ns
             }
             Length::UntilSure { at_least, at_most } => {
-                passed >= at_most || passed >= at_least && measured.is_sure(self.lengths.precision)
+                // Who looks again and again finds the one time that chance made it narrow.
+                let looks = passed >= at_least && measured.sections.len() * 2 >= self.looked_at * 3;
+                if looks {
+                    self.looked_at = measured.sections.len();
+                }
+                passed >= at_most || looks && measured.is_sure(self.lengths.precision)
             }
         };
         if is_over {
@@ -392,9 +435,22 @@ impl Course {
             measured.client_cpu_per_s += counters.cpu_ns as f64 / ns as f64 * 1e9;
             measured.client = measured.client.plus(&counters);
         }
-        let passed: Duration = measured.series.iter().map(|slice| slice.length).sum();
-        let calls = measured.total.latencies().count();
+        let by_thread = measured.began.iter().zip(marks);
+        let passed_ns: u64 =
+            by_thread.map(|(began, ended)| ended.ended_ns.saturating_sub(began.ended_ns)).sum();
+        let passed = Duration::from_nanos(passed_ns / marks.len().max(1) as u64);
+        measured.passed = passed;
+        let calls = measured.total.latencies().count() + measured.slow_calls;
         measured.calls_per_s = calls as f64 / passed.as_secs_f64().max(1e-9);
+        let beyond = 1.0 - wanted.quantile;
+        if measured.unanswered as f64 > calls as f64 * beyond / 2.0 {
+            measured.doubts.push(format!(
+                "{} calls that were due had no answer when it ended, and are in no figure: {} and \
+                 what is above may be worse",
+                measured.unanswered,
+                percentile_name(wanted.quantile)
+            ));
+        }
         if let Length::UntilSure { .. } = self.lengths.length
             && !measured.is_sure(wanted)
         {
@@ -424,6 +480,25 @@ impl Mark {
 }
 
 impl Measured {
+    /// Adds a slice to the series. Where that has become long, neighbours become one.
+    fn push(&mut self, slice: Slice, slice_ticks: &mut u64) {
+        match self.series.last_mut() {
+            Some(last) if last.ticks < *slice_ticks => last.add(&slice),
+            _ => self.series.push(slice),
+        }
+        if self.series.len() > SLICES_MAX {
+            *slice_ticks *= 2;
+            let mut merged: Vec<Slice> = Vec::new();
+            for slice in self.series.drain(..) {
+                match merged.last_mut() {
+                    Some(last) if last.ticks < *slice_ticks => last.add(&slice),
+                    _ => merged.push(slice),
+                }
+            }
+            self.series = merged;
+        }
+    }
+
     fn is_sure(&self, wanted: Precision) -> bool {
         let calls = self.total.latencies().count() as f64;
         let beyond = (calls * (1.0 - wanted.quantile)) as u64;
@@ -476,7 +551,9 @@ mod tests {
             let mut counters = ShardCounters::default();
             counters.cpu_ns = 50_000_000 * self.ticks;
             let recorder = Box::new(recorder);
-            self.course.take(0, Tick { recorder, errors: 1, ended_ns, counters });
+            let (slow_calls, unanswered) = (0, 0);
+            let tick = Tick { recorder, errors: 1, slow_calls, unanswered, ended_ns, counters };
+            self.course.take(0, tick);
             self.course.phase()
         }
     }
@@ -556,7 +633,9 @@ mod tests {
         let tick = |ended_ns| {
             let mut recorder = Box::new(Recorder::closed().unwrap());
             recorder.record(Timing { due_ns: 0, free_ns: 0, sent_ns: 0, done_ns: 5_000 });
-            Tick { recorder, errors: 0, ended_ns, counters: ShardCounters::default() }
+            let (errors, slow_calls, unanswered) = (0, 0, 0);
+            let counters = ShardCounters::default();
+            Tick { recorder, errors, slow_calls, unanswered, ended_ns, counters }
         };
         assert!(course.take(0, tick(100_000_000)).is_empty());
         assert!(course.take(0, tick(200_000_000)).is_empty());

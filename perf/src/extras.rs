@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::CreationError;
 
-use crate::{generator::Latencies, probe::Stages};
+use crate::{client::slow_readers::SlowlyRead, generator::Latencies, probe::Stages};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,8 +36,7 @@ pub(crate) struct Extras {
     pub(crate) slow: Latencies,
     /// From when a connection was due until its one call was answered.
     pub(crate) churn: Latencies,
-    /// Bytes that slow readers were sent in the end.
-    pub(crate) slowly_read: u64,
+    pub(crate) slow_readers: SlowlyRead,
     /// Where the time of the probe's calls went.
     pub(crate) probe: Option<Stages>,
 }
@@ -57,13 +56,14 @@ impl Beside {
 impl Extras {
     pub(crate) fn new() -> Result<Self, CreationError> {
         let (slow, churn) = (Latencies::new()?, Latencies::new()?);
-        Ok(Self { slow, churn, slowly_read: 0, probe: None })
+        Ok(Self { slow, churn, slow_readers: SlowlyRead::default(), probe: None })
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.slow.add(&other.slow);
         self.churn.add(&other.churn);
-        self.slowly_read += other.slowly_read;
+        self.slow_readers.bytes += other.slow_readers.bytes;
+        self.slow_readers.cut_off += other.slow_readers.cut_off;
         self.probe = self.probe.take().or_else(|| other.probe.clone());
     }
 }

@@ -36,9 +36,14 @@ pub(crate) struct Tick {
     pub(crate) recorder: Box<Recorder>,
     /// Calls that failed in it.
     pub(crate) errors: u64,
+    /// Calls that the slow handler answered in it.
+    pub(crate) slow_calls: u64,
+    /// Calls that were due when it ended and were not answered; of an open load.
+    pub(crate) unanswered: u64,
     /// When it ended, by the generator's clock.
     pub(crate) ended_ns: u64,
-    /// What the thread's shard had counted by then, with the thread's CPU time.
+    /// What the thread's shard had counted by then since the load began, with the thread's CPU
+    /// time.
     pub(crate) counters: ShardCounters,
 }
 

@@ -226,8 +226,8 @@ impl<'a> Threads<'a> {
         if slow_readers > 0 {
             let state = Arc::clone(&self.state);
             let body = move || {
-                let read = slow_readers::run(address, slow_readers, workload, &state)?;
-                Ok(Extras { slowly_read: read, ..Extras::new()? })
+                let seen = slow_readers::run(address, slow_readers, workload, &state)?;
+                Ok(Extras { slow_readers: seen, ..Extras::new()? })
             };
             let thread = thread::Builder::new().name("slow-readers".to_owned());
             self.beside.push(thread.spawn(body).map_err(failed)?);
@@ -279,8 +279,8 @@ impl<'a> Threads<'a> {
     ) -> Result<Option<(Sample, Sample)>, Failure> {
         let sample = || server.map(Server::sample).transpose();
         let mut began = if course.phase() == Phase::Measuring { sample()? } else { None };
-        // Threads whose callers have all given up end by themselves.
-        while course.phase() != Phase::Over && self.running > 0 {
+        // A thread whose callers have all given up ends by itself, and there is no run without it.
+        while course.phase() != Phase::Over && self.running == self.keys.len() {
             if let Some(Event::Tick(thread, tick)) = self.next()? {
                 let phase = course.phase();
                 for (thread, recorder) in course.take(thread, tick) {
@@ -299,7 +299,11 @@ impl<'a> Threads<'a> {
         while self.running > 0 {
             self.next()?;
         }
-        course.cut_short();
+        if course.phase() != Phase::Over {
+            course.cut_short();
+            let doubt = "it ended early: a client thread has lost all its connections";
+            course.measured.doubts.push(doubt.to_owned());
+        }
         Ok(began.zip(ended))
     }
 

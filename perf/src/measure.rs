@@ -18,6 +18,10 @@ use crate::{
     workload::Workload,
 };
 
+/// The error of a median, as a multiple of that of the mean: the root of half of pi, for figures
+/// that are normally distributed.
+const OF_MEDIAN: f64 = 1.253_314;
+
 /// Lateness of the generator from which on a run is void, as a part of the latency at the same
 /// percentile.
 const LATENESS_MAX: f64 = 0.1;
@@ -147,7 +151,7 @@ impl Run {
             });
         }
         let (calls_per_s, began_ns) = (measured.calls_per_s, measured.began_ns());
-        let passed: Duration = measured.series.iter().map(|slice| slice.length).sum();
+        let passed = measured.passed;
         let open = match (&measured.total.open, &plan.pace) {
             (Some(open), Pace::Open(arrivals)) => Some(OpenFigures {
                 offered_per_s: arrivals.offered_per_s(passed),
@@ -224,10 +228,15 @@ impl Run {
                 doubts.push(doubt.clone());
             }
         }
-        // Repeats are as good as sections, and see what comes and goes between them as well.
+        // Repeats see what comes and goes between them as well; few of them say nothing of it, and
+        // the sections of one of them nothing either.
         let of_repeats: Vec<f64> =
             repeats.iter().filter_map(|run| Some(run.interval?.value)).collect();
-        let interval = interval_of(median(of_repeats.clone()), &of_repeats).or(middle.interval);
+        let interval = match repeats {
+            [only] => only.interval,
+            _ => interval_of(median(of_repeats.clone()), &of_repeats)
+                .map(|it| Interval { half_width: it.half_width * OF_MEDIAN, ..it }),
+        };
         Some(Self {
             calls: repeats.iter().map(|run| run.calls).sum(),
             errors: repeats.iter().map(|run| run.errors).sum(),

@@ -229,7 +229,10 @@ pub(crate) fn slow(text: &str) -> Result<Slow, String> {
     if time > SLOW_MAX {
         return Err(format!("a handler takes at most {SLOW_MAX:?}"));
     }
-    Ok(Slow { share: share(part)?, time })
+    match share(part)? {
+        share if share < 1.0 => Ok(Slow { share, time }),
+        _ => Err("some calls must be left to measure: name less than 100%".to_owned()),
+    }
 }
 
 /// A part of a whole: `5%`, `0.05`.
@@ -328,6 +331,7 @@ mod tests {
         let time = Duration::from_millis(10);
         assert_eq!(slow("1%:10ms").unwrap(), Slow { share: 0.01, time });
         assert!(slow("1%").is_err() && slow("1%:2m").is_err() && slow("0%:1ms").is_err());
+        assert!(slow("100%:1ms").is_err());
         let limit = slo("p99.9 <= 200us").unwrap();
         assert_eq!((limit.quantile, limit.limit), (0.999, Duration::from_micros(200)));
         assert_eq!(limit.to_string(), "p99.9 <= 200µs");

@@ -210,7 +210,6 @@ impl ServerProcess {
             .args(["serve", "--address", "127.0.0.1:0", "--cores", cores])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .map_err(Failure::ServerProcess)?;
         let mut line = String::new();

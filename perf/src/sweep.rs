@@ -15,6 +15,7 @@ use crate::{
     parse::Slo,
     progress::Progress,
     report::{self, Outputs, Report, si, time},
+    target::Target,
     workload::Workload,
 };
 
@@ -49,7 +50,14 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<(), Failure> {
         return Err(Failure::RateOfSweep);
     }
     plan.workloads = args.bench.workload.workloads(true);
+    if args.bench.target.is_empty() {
+        plan.targets = vec![Target::Ringcall];
+    }
     let [target] = plan.targets[..] else { return Err(Failure::OneTarget) };
+    if let Some(slo) = args.slo {
+        // What is searched for is what must be sure.
+        plan.load.lengths.precision.quantile = slo.quantile;
+    }
     let sink = Outputs::open(&args.bench.run.outputs)?;
     let interrupt = Interrupt::watch()?;
     host::raise_file_limit();
@@ -62,32 +70,40 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     let spacing = args.bench.run.arrivals;
     let (interrupt, progress) = (&interrupt, &progress);
     let mut sweep = Sweep { plan: &mut plan, interrupt, progress, spacing };
-    let (mut runs, found) = match (&args.slo, &args.rates) {
-        (Some(slo), _) => sweep.search(*slo)?,
-        (None, Some(rates)) => (sweep.at_rates(rates)?, None),
-        (None, None) => {
-            let capacity = sweep.capacity()?;
+    let mut runs = Vec::new();
+    let searched = match (&args.slo, &args.rates) {
+        (Some(slo), _) => sweep.search(*slo, &mut runs).map(Some),
+        (None, Some(rates)) => sweep.at_rates(rates, &mut runs).map(|()| None),
+        (None, None) => sweep.capacity().and_then(|capacity| {
             let rates: Vec<f64> = STEPS.iter().map(|step| step * capacity).collect();
-            (sweep.at_rates(&rates)?, None)
-        }
+            sweep.at_rates(&rates, &mut runs).map(|()| None)
+        }),
     };
     progress.end();
     runs.sort_by(|a, b| offered(a).total_cmp(&offered(b)));
-    let is_partial = interrupt.is_set();
-    let first = runs.first().ok_or(Failure::Interrupted)?;
+    // What was measured before a failure is reported with it.
+    let (found, failure) = match searched {
+        Ok(found) => (found, None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let Some(first) = runs.first() else {
+        return Err(failure.unwrap_or(Failure::Interrupted));
+    };
     let within = args.within.unwrap_or_else(|| {
         Duration::from_nanos((first.latency_ns.p50 as f64 * WITHIN_MEDIANS) as u64)
     });
     let mut conditions = plan.conditions(warnings);
     conditions.load = format!("open loop, {target}, a run at each rate");
-    conditions.is_partial = is_partial;
+    conditions.is_partial = failure.is_some();
     let of_runs = table(&runs, within, found.as_ref());
     let report = Report::new(host, conditions, &[runs]);
     sink.write_as(&report, &(report::header(&report) + &of_runs))?;
-    match (is_partial, found) {
-        (true, _) => Err(Failure::Interrupted),
-        (false, Some(Found { rate: None, slo })) => Err(Failure::SloNotMet(slo.to_string())),
-        _ => Ok(()),
+    match (failure, found) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(Found { rate: None, slo })) => Err(Failure::SloNotMet(slo.to_string())),
+        // Beyond the highest rate that holds, runs may be void: that is how it was found.
+        (None, Some(_)) => Ok(()),
+        (None, None) => bench::verdict(&report),
     }
 }
 
@@ -121,42 +137,41 @@ impl Sweep<'_> {
         }
     }
 
-    /// One run at a rate; none where it was interrupted.
-    fn at(&mut self, rate: f64) -> Result<Option<Run>, Failure> {
+    /// One run at a rate, the middle of its repeats.
+    fn at(&mut self, rate: f64) -> Result<Run, Failure> {
         self.progress.say(format!("{} calls/s", si(rate)));
         let workload = self.plan.workloads.first().copied().ok_or(Failure::OneTarget)?;
         let target = self.plan.targets.first().copied().ok_or(Failure::OneTarget)?;
         self.plan.load.pace = Pace::Open(Arrivals::Rated(Rate::Flat(rate), self.spacing));
-        match bench::measure_one(self.plan, workload, target, (self.interrupt, self.progress)) {
-            Ok(Outcome::Whole(run)) => Ok(Some(run)),
-            Ok(Outcome::Cut(_)) | Err(Failure::Interrupted) => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    fn at_rates(&mut self, rates: &[f64]) -> Result<Vec<Run>, Failure> {
-        let mut runs = Vec::new();
-        for rate in rates {
-            match self.at(*rate)? {
-                Some(run) => runs.push(run),
-                None => break,
+        let mut repeats = Vec::new();
+        for _ in 0..self.plan.repeat {
+            let watch = (self.interrupt, self.progress);
+            match bench::measure_one(self.plan, workload, target, watch)? {
+                Outcome::Whole(run) => repeats.push(run),
+                Outcome::Cut(_) => return Err(Failure::Interrupted),
             }
         }
-        Ok(runs)
+        Run::of_repeats(&repeats.iter().collect::<Vec<_>>()).ok_or(Failure::Interrupted)
+    }
+
+    fn at_rates(&mut self, rates: &[f64], runs: &mut Vec<Run>) -> Result<(), Failure> {
+        for rate in rates {
+            runs.push(self.at(*rate)?);
+        }
+        Ok(())
     }
 
     /// Looks for the highest rate that holds a limit: halves what is between one that does and one
     /// that does not, beginning with what the target can do.
-    fn search(&mut self, slo: Slo) -> Result<(Vec<Run>, Option<Found>), Failure> {
+    fn search(&mut self, slo: Slo, runs: &mut Vec<Run>) -> Result<Found, Failure> {
         let (mut holds, mut fails) = (0.0, None);
         let capacity = self.capacity()?;
         let mut next = capacity / 2.0;
-        let mut runs = Vec::new();
         for _ in 0..SEARCH_RUNS_MAX {
             if next < capacity * SEARCH_FROM && !runs.is_empty() {
                 break;
             }
-            let Some(run) = self.at(next)? else { break };
+            let run = self.at(next)?;
             if slo.holds(&run) {
                 holds = next;
             } else {
@@ -170,7 +185,7 @@ impl Sweep<'_> {
             };
         }
         let rate = (holds > 0.0).then_some(holds);
-        Ok((runs, Some(Found { slo, rate })))
+        Ok(Found { slo, rate })
     }
 }
 
@@ -194,15 +209,24 @@ fn offered(run: &Run) -> f64 {
 fn table(runs: &[Run], within: Duration, found: Option<&Found>) -> String {
     let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let mut text = format!(
-        "\n{:>8}  {:>8}  {:>8}  {:>6}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}\n",
-        "due/s", "answered", "goodput", "server", "p50", "p99", "p99.9", "max", "late p99"
+        "\n{:>8}  {:>8}  {:>8}  {:>6}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>6}\n",
+        "due/s",
+        "answered",
+        "goodput",
+        "server",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "late p99",
+        "failed"
     );
     for run in runs {
         let good = run.latencies.histogram().count_between(0, ns(within));
         let goodput = run.calls_per_s * good as f64 / run.calls.max(1) as f64;
         let server = run.server_cpu_ns_per_call.map(|cpu| cpu * run.calls_per_s / 1e7);
         text += &format!(
-            "{:>8}  {:>8}  {:>8}  {:>6}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}{}\n",
+            "{:>8}  {:>8}  {:>8}  {:>6}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>6}{}\n",
             si(offered(run)),
             si(run.calls_per_s),
             si(goodput),
@@ -212,6 +236,7 @@ fn table(runs: &[Run], within: Duration, found: Option<&Found>) -> String {
             time(run.latency_ns.p999 as f64),
             time(run.latency_ns.max as f64),
             run.open.map_or_else(|| "–".to_owned(), |it| time(it.lateness_ns.p99 as f64)),
+            run.errors,
             if run.void.is_some() { "  VOID" } else { "" },
         );
     }
@@ -220,6 +245,9 @@ fn table(runs: &[Run], within: Duration, found: Option<&Found>) -> String {
          time, of one\ncore. late: how late the generator was.\n",
         time(within.as_nanos() as f64)
     );
+    for doubt in runs.iter().flat_map(|run| &run.doubts) {
+        text += &format!("! {doubt}\n");
+    }
     if let Some(void) = runs.iter().find_map(|run| run.void.as_ref()) {
         text += &format!("VOID: the generator may be what was measured; first: {void}\n");
     }

@@ -21,7 +21,7 @@ pub(crate) const SIZE_MAX: u32 = FRAME_LEN_MAX_DEFAULT - HEADER_LEN as u32;
 /// The alignment of an archived echo's root; a body's length is a multiple of it.
 const ROOT_ALIGN: u32 = 4;
 
-/// A closed loop: each call is followed by the next as soon as it is answered.
+/// Connections, calls on each, and how long those are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Workload {
     /// Connections, over all client cores.

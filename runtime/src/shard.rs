@@ -441,10 +441,15 @@ impl Shard {
     /// Wakes the tasks that gave way. False where there was none.
     #[inline]
     pub(crate) fn resume_tasks(&self) -> bool {
-        let mut gave_way = self.gave_way.borrow_mut();
+        let mut gave_way = self.gave_way.take();
         let were_there = !gave_way.is_empty();
-        // Waking makes runnable and runs nothing here.
+        // Not woken in the list's presence: what a waker does is its own affair.
         gave_way.drain(..).for_each(Waker::wake);
+        let mut now = self.gave_way.borrow_mut();
+        if now.is_empty() {
+            // For its capacity.
+            *now = gave_way;
+        }
         were_there
     }
 

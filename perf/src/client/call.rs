@@ -38,35 +38,40 @@ impl Maker {
         self.clients[self.own].client().is_open()
     }
 
-    /// Makes one call.
+    /// Makes one call that was due at a time.
     #[inline]
-    pub(super) async fn call(&self, shared: &Shared, request: &Payload<'_>) -> Outcome {
+    pub(super) async fn call(
+        &self,
+        shared: &Shared,
+        request: &Payload<'_>,
+        due_ns: u64,
+    ) -> Outcome {
         if shared.is_plain {
             let reply = self.clients[self.own].echo(request).await;
             return outcome(reply.map(|it| it.bytes.len()), request);
         }
         if shared.is_slow_turn() {
-            return self.call_slowly(shared, request).await;
+            return self.call_slowly(shared, request, due_ns).await;
         }
         self.call_many(shared.fanout, request).await
     }
 
     /// Makes a call to a handler that takes its time.
-    async fn call_slowly(&self, shared: &Shared, request: &Payload<'_>) -> Outcome {
+    async fn call_slowly(&self, shared: &Shared, request: &Payload<'_>, due_ns: u64) -> Outcome {
         let linger = Linger { us: shared.slow_us, bytes: request.bytes };
-        let begun_ns = shared.clock.now_ns();
         let reply = self.clients[self.own].linger(&linger).await.map(|it| it.bytes.len());
         match outcome(reply, request) {
             Outcome::Answered => {
-                let took_ns = shared.clock.now_ns() - begun_ns;
+                let took_ns = shared.clock.now_ns().saturating_sub(due_ns);
                 shared.extras.borrow_mut().slow.record(took_ns);
+                shared.slow_calls.set(shared.slow_calls.get() + 1);
                 Outcome::AnsweredSlowly
             }
             other => other,
         }
     }
 
-    /// Makes as many calls at once, each on the next connection, and waits for the last.
+    /// Makes as many calls at once, each on the next connection of this thread, and waits for the last.
     async fn call_many(&self, fanout: usize, request: &Payload<'_>) -> Outcome {
         let client = |nth| &self.clients[(self.own + nth) % self.clients.len()];
         let mut calls: Vec<_> = (0..fanout).map(|nth| Some(client(nth).echo(request))).collect();

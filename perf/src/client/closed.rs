@@ -14,8 +14,8 @@ pub(super) async fn calls(maker: Maker, shared: Rc<Shared>) {
     let mut begun_ns = shared.clock.now_ns();
     while !shared.is_over.get() {
         let request = shared.next_payload();
-        let outcome = maker.call(&shared, &request).await;
-        let done_ns = shared.clock.now_ns();
+        let outcome = maker.call(&shared, &request, begun_ns).await;
+        let mut done_ns = shared.clock.now_ns();
         match outcome {
             Outcome::Answered => {
                 let (due_ns, free_ns, sent_ns) = (begun_ns, begun_ns, begun_ns);
@@ -30,6 +30,8 @@ pub(super) async fn calls(maker: Maker, shared: Rc<Shared>) {
                 if !maker.is_open() {
                     break;
                 }
+                // The time that it slept is no call's.
+                done_ns = shared.clock.now_ns();
             }
         }
         begun_ns = done_ns;

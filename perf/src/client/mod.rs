@@ -50,10 +50,15 @@ struct Shared {
     /// Whether calls are nothing but calls, and what else they are.
     is_plain: bool,
     fanout: usize,
-    /// Each call of so many goes to the slow handler; zero for none.
-    slow_every: u64,
+    /// Part of the calls that goes to the slow handler, and how much of one is due.
+    slow_share: f64,
+    slow_due: Cell<f64>,
     slow_us: u32,
-    slow_turn: Cell<u64>,
+    /// Calls that it answered since the last tick.
+    slow_calls: Cell<u64>,
+    /// Calls of an open load that are made and not answered, and when the next is due.
+    in_flight: Cell<u64>,
+    next_due_ns: Cell<u64>,
     extras: RefCell<Extras>,
 }
 
@@ -85,6 +90,8 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
         }
     };
     let grid = thread.gate.pass()?;
+    // What connecting cost is no call's.
+    let begun = counters();
     let depth = thread.workload.depth as usize;
     if let Some(schedule) = &mut schedule {
         schedule.begin(grid.measuring_ns(), grid.measuring_ns() - grid.begin_ns);
@@ -108,7 +115,7 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
         let per_s = per_s / thread.threads as f64;
         ringcall::spawn(churn::churn(thread.address, per_s, Rc::clone(&shared)));
     }
-    tell(&thread, grid, &shared).await?;
+    tell(&thread, grid, &shared, &begun).await?;
     shared.is_over.set(true);
     drain(&shared).await;
     let extras = shared.extras.replace(Extras::new()?);
@@ -116,7 +123,12 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
 }
 
 /// Tells what was recorded, tick by tick, until it is over or every caller has given up.
-async fn tell(thread: &ClientThread, grid: Grid, shared: &Shared) -> Result<(), Failure> {
+async fn tell(
+    thread: &ClientThread,
+    grid: Grid,
+    shared: &Shared,
+    begun: &ShardCounters,
+) -> Result<(), Failure> {
     for number in 0.. {
         let end_ns = grid.end_of(number);
         loop {
@@ -132,13 +144,29 @@ async fn tell(thread: &ClientThread, grid: Grid, shared: &Shared) -> Result<(), 
         }
         let empty = thread.gate.recorder(thread.plan.pace.is_open())?;
         let recorder = shared.recorder.replace(empty);
-        let (ended_ns, counters) = (shared.clock.now_ns(), counters());
-        thread.gate.tell(Tick { recorder, errors: shared.errors.take(), ended_ns, counters });
+        let (ended_ns, counters) = (shared.clock.now_ns(), counters().since(begun));
+        thread.gate.tell(Tick {
+            recorder,
+            errors: shared.errors.take(),
+            slow_calls: shared.slow_calls.take(),
+            unanswered: unanswered(thread, shared, ended_ns),
+            ended_ns,
+            counters,
+        });
         if shared.callers.get() == 0 {
             break;
         }
     }
     Ok(())
+}
+
+/// Calls of an open load that were due and are not answered: those that were made, and those that
+/// wait for a caller, as many as become due in the time by which the oldest of them is late.
+fn unanswered(thread: &ClientThread, shared: &Shared, now_ns: u64) -> u64 {
+    let Pace::Open(arrivals) = &thread.plan.pace else { return 0 };
+    let late = Duration::from_nanos(now_ns.saturating_sub(shared.next_due_ns.get()));
+    let per_s = arrivals.offered_per_s(late) / thread.threads as f64;
+    shared.in_flight.get() + (late.as_secs_f64() * per_s) as u64
 }
 
 impl Shared {
@@ -162,21 +190,22 @@ impl Shared {
             callers: Cell::new(0),
             is_plain: beside.calls_are_plain(),
             fanout: beside.fanout.max(1) as usize,
-            slow_every: beside.slow.map_or(0, |slow| (1.0 / slow.share).round() as u64),
+            slow_share: beside.slow.map_or(0.0, |slow| slow.share),
+            slow_due: Cell::new(0.0),
             slow_us: beside.slow.map_or(0, |slow| slow.time.as_micros() as u32),
-            slow_turn: Cell::new(0),
+            slow_calls: Cell::new(0),
+            in_flight: Cell::new(0),
+            next_due_ns: Cell::new(u64::MAX),
             extras: RefCell::new(Extras::new()?),
         })
     }
 
     /// Whether the call that is made now goes to the slow handler.
     fn is_slow_turn(&self) -> bool {
-        if self.slow_every == 0 {
-            return false;
-        }
-        let turn = (self.slow_turn.get() + 1) % self.slow_every;
-        self.slow_turn.set(turn);
-        turn == 0
+        let due = self.slow_due.get() + self.slow_share;
+        let is_due = due >= 1.0;
+        self.slow_due.set(if is_due { due - 1.0 } else { due });
+        is_due
     }
 
     /// What the next call carries.

@@ -75,8 +75,8 @@ pub(super) fn start(
 /// Gives out calls when they are due.
 async fn pace(connections: Vec<Rc<Connection>>, mut schedule: Schedule, shared: Rc<Shared>) {
     let mut turn = 0;
-    // Whether the call that is due waits for a caller.
-    let mut waits = false;
+    // When there was last no caller free: whatever was due by then waited for one.
+    let mut full_ns = 0;
     while !shared.is_over.get() && shared.callers.get() > 0 {
         for _ in 0..AT_ONCE_MAX {
             let due_ns = schedule.due_ns();
@@ -84,14 +84,15 @@ async fn pace(connections: Vec<Rc<Connection>>, mut schedule: Schedule, shared: 
                 break;
             }
             let Some(caller) = next_free(&connections, &mut turn) else {
-                waits = true;
+                full_ns = shared.clock.now_ns();
                 break;
             };
-            let free_ns = if waits { caller.freed_ns.get() } else { 0 };
-            waits = false;
+            let free_ns = if due_ns <= full_ns { caller.freed_ns.get() } else { 0 };
+            shared.in_flight.set(shared.in_flight.get() + 1);
             caller.begin(Job { due_ns, free_ns, size: schedule.size() });
             schedule.advance();
         }
+        shared.next_due_ns.set(schedule.due_ns());
         ringcall::yield_now().await;
     }
     // Callers that wait for a call are woken to see that it is over.
@@ -123,8 +124,9 @@ async fn calls(maker: Maker, caller: Rc<Caller>, connection: Rc<Connection>, sha
             None => shared.next_payload(),
         };
         let sent_ns = shared.clock.now_ns();
-        let outcome = maker.call(&shared, &request).await;
+        let outcome = maker.call(&shared, &request, job.due_ns).await;
         let done_ns = shared.clock.now_ns();
+        shared.in_flight.set(shared.in_flight.get() - 1);
         match outcome {
             Outcome::Answered => {
                 let Job { due_ns, free_ns, .. } = job;

@@ -38,25 +38,40 @@ struct Reader {
     read: u64,
 }
 
-/// Keeps slow readers until it is over. Gives the bytes that they read.
+/// What slow readers have seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SlowlyRead {
+    pub(crate) bytes: u64,
+    /// Readers that the server cut off.
+    pub(crate) cut_off: u32,
+}
+
+/// Keeps slow readers until it is over.
 pub(crate) fn run(
     address: SocketAddr,
     count: u32,
     workload: Workload,
     state: &State,
-) -> Result<u64, Failure> {
+) -> Result<SlowlyRead, Failure> {
     let failed = |source| Failure::NoEcho { address, target: Target::Ringcall, source };
-    let mut readers = Vec::new();
+    let (mut readers, mut seen) = (Vec::new(), SlowlyRead::default());
     for _ in 0..count {
+        if state.is_over() {
+            break;
+        }
         readers.push(Reader::connect(address, workload).map_err(failed)?);
     }
     while !state.is_over() {
-        for reader in &mut readers {
-            reader.turn().map_err(failed)?;
-        }
+        readers.retain_mut(|reader| {
+            let before = reader.read;
+            let is_there = reader.turn().is_ok();
+            seen.bytes += reader.read - before;
+            seen.cut_off += u32::from(!is_there);
+            is_there
+        });
         thread::sleep(READ_EVERY);
     }
-    Ok(readers.iter().map(|reader| reader.read).sum())
+    Ok(seen)
 }
 
 impl Reader {

@@ -56,8 +56,10 @@ struct OpenLoad {
     depth: usize,
     /// The connection whose turn it was.
     turn: usize,
-    /// Whether the frame that is due waits for others to come back.
-    waits: bool,
+    /// When there was last no room for one more: whatever was due by then waited for it.
+    full_ns: u64,
+    /// Calls a second that are due.
+    per_s: f64,
     /// When one came back last.
     freed_ns: u64,
 }
@@ -79,7 +81,7 @@ struct Connection {
     calls: Option<CallIds>,
     /// Frames to be sent.
     owed: usize,
-    /// Those of them that were due at a time, oldest first.
+    /// The same with their times, oldest first.
     due: VecDeque<Burst>,
     /// Frames in flight, oldest first.
     bursts: VecDeque<Burst>,
@@ -98,6 +100,8 @@ pub(crate) fn run(thread: &ClientThread) -> Result<ThreadEnd, Failure> {
     let io_failure = |source| Failure::Io { target: thread.target, side: "client", source };
     let mut client = Client::connect(thread)?;
     let grid = thread.gate.pass()?;
+    // What connecting cost is no call's.
+    let begun = client.counters();
     let measuring_ns = grid.measuring_ns();
     if let Some(open) = &mut client.open {
         open.schedule.begin(measuring_ns, measuring_ns - grid.begin_ns);
@@ -114,8 +118,10 @@ pub(crate) fn run(thread: &ClientThread) -> Result<ThreadEnd, Failure> {
             break;
         }
         let recorder = mem::replace(&mut client.recorder, thread.gate.recorder(is_open)?);
-        let (ended_ns, counters) = (client.clock.now_ns(), client.counters());
-        thread.gate.tell(Tick { recorder, errors: 0, ended_ns, counters });
+        let (ended_ns, counters) = (client.clock.now_ns(), client.counters().since(&begun));
+        let (errors, slow_calls, unanswered) = (0, 0, client.unanswered(ended_ns));
+        let tick = Tick { recorder, errors, slow_calls, unanswered, ended_ns, counters };
+        thread.gate.tell(tick);
     }
     if !thread.gate.is_given_up() {
         client.drain().map_err(io_failure)?;
@@ -173,7 +179,8 @@ impl Client {
                     schedule: arrivals.schedule(thread.number, thread.threads, thread.seed()),
                     depth: thread.workload.depth as usize,
                     turn: 0,
-                    waits: false,
+                    full_ns: 0,
+                    per_s: arrivals.offered_per_s(Duration::from_secs(1)) / thread.threads as f64,
                     freed_ns: 0,
                 }),
             },
@@ -199,8 +206,9 @@ impl Client {
         if self.open.is_some() {
             return;
         }
+        let now_ns = self.clock.now_ns();
         for (index, connection) in self.connections.iter_mut().enumerate() {
-            connection.owed = depth;
+            connection.owe(depth, now_ns);
             self.dirty.push(index);
         }
         self.send_owed();
@@ -226,11 +234,11 @@ impl Client {
                 (self.connections[open.turn].in_flight < open.depth).then_some(open.turn)
             });
             let Some(index) = free else {
-                open.waits = true;
+                open.full_ns = now_ns;
                 return;
             };
-            let free_ns = if mem::take(&mut open.waits) { open.freed_ns } else { 0 };
             let due_ns = open.schedule.due_ns();
+            let free_ns = if due_ns <= open.full_ns { open.freed_ns } else { 0 };
             open.schedule.advance();
             let connection = &mut self.connections[index];
             if connection.owed == 0 && connection.frames.is_some() {
@@ -238,8 +246,18 @@ impl Client {
             }
             connection.owed += 1;
             connection.in_flight += 1;
-            connection.due.push_back(Burst { due_ns, free_ns, sent_ns: 0, frames: 1 });
+            // A frame is sent when it is owed: that the send before it is still under way is the
+            // server's affair, or the kernel's.
+            connection.due.push_back(Burst { due_ns, free_ns, sent_ns: now_ns, frames: 1 });
         }
+    }
+
+    /// Calls of an open load that were due and are not answered: in flight, or late.
+    fn unanswered(&self, now_ns: u64) -> u64 {
+        let Some(open) = &self.open else { return 0 };
+        let in_flight: usize = self.connections.iter().map(|it| it.in_flight).sum();
+        let late_ns = now_ns.saturating_sub(open.schedule.due_ns());
+        in_flight as u64 + (late_ns as f64 * 1e-9 * open.per_s) as u64
     }
 
     /// Waits and takes what has arrived. Gives the time at which it did.
@@ -332,7 +350,7 @@ impl Client {
             if connection.owed == 0 && connection.frames.is_some() {
                 self.dirty.push(index);
             }
-            connection.owed += frames;
+            connection.owe(frames, now_ns);
         }
         while frames > 0 {
             let Some(burst) = connection.bursts.front_mut() else {
@@ -355,21 +373,13 @@ impl Client {
     /// One send for each connection that owes frames and has none under way.
     #[inline]
     fn send_owed(&mut self) {
-        let now_ns = self.clock.now_ns();
         for index in self.dirty.drain(..) {
             let connection = &mut self.connections[index];
             let Some(mut frames) = connection.frames.take() else {
                 continue;
             };
             let count = connection.owed.min(frames.len() / self.frame_len);
-            connection.owed -= count;
-            if self.open.is_some() {
-                let due = connection.due.drain(..count);
-                connection.bursts.extend(due.map(|burst| Burst { sent_ns: now_ns, ..burst }));
-            } else {
-                let (due_ns, free_ns, sent_ns) = (now_ns, now_ns, now_ns);
-                connection.bursts.push_back(Burst { due_ns, free_ns, sent_ns, frames: count });
-            }
+            connection.sends(count);
             let from = frames.len() - count * self.frame_len;
             if let Some(calls) = &mut connection.calls {
                 calls.number(&mut frames[from..], self.frame_len);
@@ -415,6 +425,33 @@ impl Client {
         counters.parks = self.turns.parks;
         counters.cpu_ns = thread_cpu_ns();
         counters
+    }
+}
+
+impl Connection {
+    /// Owes frames that follow others, or are the first.
+    #[inline]
+    fn owe(&mut self, frames: usize, now_ns: u64) {
+        self.owed += frames;
+        let (due_ns, free_ns, sent_ns) = (now_ns, now_ns, now_ns);
+        self.due.push_back(Burst { due_ns, free_ns, sent_ns, frames });
+    }
+
+    /// Takes note that the oldest frames that are owed are sent.
+    #[inline]
+    fn sends(&mut self, mut frames: usize) {
+        self.owed -= frames;
+        while let Some(due) = self.due.front_mut()
+            && frames > 0
+        {
+            let sent = frames.min(due.frames);
+            self.bursts.push_back(Burst { frames: sent, ..*due });
+            frames -= sent;
+            due.frames -= sent;
+            if due.frames == 0 {
+                self.due.pop_front();
+            }
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! messages. Bytes that came to the pool are put behind those to be sent, so that there is one
 //! send for all that has arrived, which is the one copy that a reply of ringcall has too. Frames
 //! longer than a pool buffer are sent from where they were received, without a copy; ringcall
-//! copies those once, as it encodes the reply. Both sides of the floor sleep in the ring.
+//! copies those once, as it encodes the reply. Both sides of the floor sleep in the
+//! ring, but for the client of an open load, which never does.
 //!
 //! Its client is also that of the target `server`, ringcall's server alone: the same loop over
 //! frames that are calls.

@@ -109,12 +109,44 @@ impl Rate {
         }
     }
 
-    /// The highest that it comes to.
-    pub fn highest(&self) -> f64 {
+    /// The time at which so many calls have become due since another, both in seconds since the
+    /// beginning.
+    fn after(&self, mut seconds: f64, mut calls: f64) -> f64 {
+        loop {
+            // Up to its end the rate changes evenly.
+            let (slope, end) = self.piece(seconds);
+            let rate = self.at(seconds);
+            // Solves rate·t + slope·t²/2 = calls; none where it falls too low for that.
+            let root = rate * rate + 2.0 * slope * calls;
+            let wait = if root >= 0.0 { 2.0 * calls / (rate + root.sqrt()) } else { f64::INFINITY };
+            let left = end - seconds;
+            if wait <= left {
+                return seconds + wait;
+            }
+            calls -= (rate + slope * left / 2.0) * left;
+            seconds = end;
+        }
+    }
+
+    /// How fast the rate changes at a time, in calls a second and second, and until when it does so.
+    fn piece(&self, seconds: f64) -> (f64, f64) {
         match self {
-            Self::Flat(rate) => *rate,
-            Self::Ramp(from, to, _) => from.max(*to),
-            Self::Steps(steps) => steps.iter().map(|(rate, _)| *rate).fold(0.0, f64::max),
+            Self::Flat(_) => (0.0, f64::INFINITY),
+            Self::Ramp(..) if seconds < 0.0 => (0.0, 0.0),
+            Self::Ramp(from, to, over) => {
+                let over = over.as_secs_f64();
+                if seconds >= over { (0.0, f64::INFINITY) } else { ((to - from) / over, over) }
+            }
+            Self::Steps(steps) => {
+                let mut end = 0.0;
+                let ends = steps.iter().map(|(_, length)| {
+                    end += length.as_secs_f64();
+                    end
+                });
+                // The last one goes on.
+                let mut ends = ends.take(steps.len().saturating_sub(1));
+                (0.0, ends.find(|end| seconds < *end).unwrap_or(f64::INFINITY))
+            }
         }
     }
 
@@ -221,9 +253,13 @@ impl Arrivals {
             Source::Traced { trace, position, .. } => {
                 schedule.next_ns = due_of(trace, *position);
             }
-            // Threads of an even load are out of step with each other.
+            // Threads of an even load are out of step with each other, and so are bursts.
             Source::Rated { rate, .. } => {
-                schedule.next_ns = 1e9 / rate.at(0.0) * thread as f64;
+                let at_once = match self {
+                    Self::Rated(_, Spacing::Bursts(calls)) => f64::from(*calls),
+                    _ => 1.0,
+                };
+                schedule.next_ns = 1e9 / rate.at(0.0) * at_once * thread as f64;
             }
         }
         schedule
@@ -265,8 +301,11 @@ impl Schedule {
     pub fn advance(&mut self) {
         match &mut self.source {
             Source::Rated { gaps, position, rate, share } => {
-                let per_ns = rate.at(self.next_ns * 1e-9) * *share * 1e-9;
-                self.next_ns += f64::from(gaps[*position]) / per_ns;
+                let calls = f64::from(gaps[*position]) / *share;
+                self.next_ns = match rate {
+                    Rate::Flat(rate) => self.next_ns + calls / *rate * 1e9,
+                    _ => rate.after(self.next_ns * 1e-9, calls) * 1e9,
+                };
                 *position += 1;
                 if *position == gaps.len() {
                     *position = 0;
@@ -369,7 +408,6 @@ mod tests {
         let rate = Rate::Ramp(1000.0, 3000.0, Duration::from_secs(2));
         assert_eq!(rate.at(1.0), 2000.0);
         assert_eq!(rate.at(9.0), 3000.0);
-        assert_eq!(rate.highest(), 3000.0);
         let mut schedule = Arrivals::Rated(rate, Spacing::Even).schedule(0, 1, 1);
         // The mean of two seconds is 2000 a second.
         let calls = calls_before(&mut schedule, 2_000_000_000);
@@ -382,6 +420,38 @@ mod tests {
         let mut schedule = Arrivals::Rated(steps, Spacing::Even).schedule(0, 1, 1);
         let calls = calls_before(&mut schedule, 3_000_000_000);
         assert!((2095..=2105).contains(&calls), "{calls}");
+    }
+
+    /// However slow it begins: the gap of a slow beginning does not reach over what follows.
+    #[test]
+    fn what_becomes_due_is_what_the_rate_adds_up_to() {
+        let seconds = Duration::from_secs;
+        for (rate, end_s, expected) in [
+            (Rate::Ramp(0.1, 10_000.0, seconds(10)), 10, 50_000),
+            (Rate::Ramp(10_000.0, 0.1, seconds(10)), 10, 50_000),
+            (Rate::Steps(vec![(0.1, seconds(5)), (10_000.0, seconds(5))]), 10, 50_000),
+            (Rate::Steps(vec![(1000.0, seconds(1)), (10.0, seconds(1))]), 4, 1030),
+        ] {
+            let arrivals = Arrivals::Rated(rate.clone(), Spacing::Even);
+            let calls: u64 = (0..2)
+                .map(|thread| {
+                    let mut schedule = arrivals.schedule(thread, 2, 1);
+                    schedule.begin(2_000_000_000, 1_000_000_000);
+                    while schedule.due_ns() < 2_000_000_000 {
+                        schedule.advance();
+                    }
+                    calls_before(&mut schedule, (2 + end_s) * 1_000_000_000)
+                })
+                .sum();
+            assert!(calls.abs_diff(expected) <= 4, "{rate}: {calls} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn bursts_of_several_threads_take_turns() {
+        let arrivals = Arrivals::Rated(Rate::Flat(1000.0), Spacing::Bursts(100));
+        let first = |thread| arrivals.schedule(thread, 2, 1).due_ns();
+        assert_eq!([first(0), first(1)], [0, 100_000_000]);
     }
 
     #[test]

@@ -87,7 +87,13 @@ mod tests {
 
     fn slice(tick: u32, latencies: &[(u64, u64)]) -> Slice {
         let length = Duration::from_millis(100);
-        Slice { begun: length * tick, length, latencies: Sparse(latencies.into()), errors: 0 }
+        Slice {
+            begun: length * tick,
+            length,
+            latencies: Sparse(latencies.into()),
+            errors: 0,
+            ticks: 1,
+        }
     }
 
     #[test]

@@ -74,6 +74,7 @@ fn series() -> Vec<Slice> {
         length: Duration::from_millis(100),
         latencies: Sparse::of(&latencies()),
         errors: 0,
+        ticks: 1,
     };
     (0..30).map(slice).collect()
 }

@@ -9,8 +9,8 @@ use super::{
     units::{si, time},
 };
 use crate::{
-    course::percentile_name, generator::Latencies, measure::Run, probe, target::Target,
-    workload::Workload,
+    client::slow_readers::SlowlyRead, course::percentile_name, generator::Latencies, measure::Run,
+    probe, target::Target, workload::Workload,
 };
 
 /// A table: the first two columns to the left, figures to the right. Columns are as wide as what
@@ -189,8 +189,9 @@ fn beside(report: &Report) -> String {
         if extras.churn.count() > 0 {
             text += &line("connections made, used for a call and closed", &extras.churn);
         }
-        if extras.slowly_read > 0 {
-            text += &format!("  slow readers have read {} bytes\n", extras.slowly_read);
+        let SlowlyRead { bytes, cut_off } = extras.slow_readers;
+        if bytes > 0 || cut_off > 0 {
+            text += &format!("  slow readers have read {bytes} bytes; {cut_off} were cut off\n");
         }
         if let Some(stages) = &extras.probe {
             text += "  the probe's calls:\n";
