@@ -91,6 +91,8 @@ pub(crate) fn selftest(args: &SelftestArgs) -> Result<(), Failure> {
             pace,
             sizes: None,
             seed: 1,
+            counts_cost: false,
+            idle: 0,
         };
         let workload = Workload { connections: 4, depth, size: 64 };
         let stops = Stops::begin(server.pid()?, args.stop, args.every);

@@ -48,7 +48,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     let [target] = plan.targets[..] else { return Err(Failure::OneTarget) };
     let sink = ReportSink::open(args.bench.run.json.as_deref())?;
     let interrupt = Interrupt::watch()?;
-    host::raise_file_limit();
+    plan.check_files(host::raise_file_limit())?;
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }

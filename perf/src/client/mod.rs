@@ -5,6 +5,7 @@
 //! nothing crosses threads while calls are made.
 
 mod closed;
+mod idle;
 mod open;
 mod stream;
 
@@ -71,6 +72,8 @@ async fn load(thread: ClientThread) -> Result<Option<String>, Failure> {
             Some(arrivals.schedule(thread.number, thread.threads, thread.seed()))
         }
     };
+    // Held to the end of the run.
+    let _idle = idle::connections(&thread).await?;
     let grid = thread.gate.pass()?;
     let depth = thread.workload.depth as usize;
     if let Some(schedule) = &mut schedule {

@@ -8,7 +8,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Report;
 use crate::{
+    cost::Costs,
     host::Host,
+    idle::IdleFigures,
     measure::{Percentiles, Run},
     target::Target,
 };
@@ -67,6 +69,10 @@ struct RunObject {
     server_cpu_ns_per_call: Option<f64>,
     client_cpu_ns_per_call: f64,
     counters: Counters,
+    /// Per call, for each side; null without `--cost`, as the server's where it is another process.
+    cost: Option<Costs>,
+    /// Null without `--idle`.
+    idle: Option<IdleFigures>,
 }
 
 /// The percentile that was to be sure, with its 95 % confidence interval.
@@ -129,6 +135,8 @@ impl RunObject {
             server_cpu_ns_per_call: run.server_cpu_ns_per_call.map(rounded),
             client_cpu_ns_per_call: rounded(run.client_cpu_ns_per_call),
             counters: Counters { server: run.server.map(server), client: client(run.client) },
+            cost: run.cost.clone(),
+            idle: run.idle,
         }
     }
 }
@@ -219,7 +227,9 @@ mod tests {
       "counters": {
         "server": SIDE,
         "client": SIDE
-      }
+      },
+      "cost": null,
+      "idle": null
     }
   ]
 }

@@ -1,5 +1,6 @@
 //! Results: what was measured and under which conditions, as a table and as JSON.
 
+mod cost;
 mod json;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -5,15 +5,15 @@ use std::{fmt::Write, time::Duration};
 use ringcall::ShardCounters;
 
 use super::{
-    Conditions, Ratios, Report,
+    Conditions, Ratios, Report, cost,
     units::{si, time},
 };
 use crate::{course::percentile_name, measure::Run, target::Target, workload::Workload};
 
 /// A table: the first two columns to the left, figures to the right. Columns are as wide as what
 /// is in them.
-struct Table {
-    rows: Vec<Vec<String>>,
+pub(super) struct Table {
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 /// Columns that are aligned to the left.
@@ -49,6 +49,8 @@ pub(super) fn table(report: &Report) -> String {
             begun in a small buffer. exhausted: times that none was\nfree. copied: bytes of \
             received frames. encoded: bytes written to be sent, the one copy of a message.\n";
     }
+    text += &cost::costs(report);
+    text += &cost::idle(report);
     text
 }
 
@@ -173,7 +175,7 @@ fn remarks(report: &Report) -> String {
 }
 
 /// The workload of a row; nothing where it is that of the row above.
-fn workload_once(run: &Run, last: &mut Option<Workload>) -> String {
+pub(super) fn workload_once(run: &Run, last: &mut Option<Workload>) -> String {
     let is_new = last.replace(run.workload) != Some(run.workload);
     if is_new { run.workload.to_string() } else { String::new() }
 }
@@ -264,7 +266,7 @@ fn counted_row(run: &Run, counters: &ShardCounters) -> Vec<String> {
 }
 
 impl Table {
-    fn new(heading: &[&str]) -> Self {
+    pub(super) fn new(heading: &[&str]) -> Self {
         Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
     }
 }
@@ -292,7 +294,7 @@ impl std::fmt::Display for Table {
     }
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "–".to_owned()
 }
 
@@ -312,7 +314,7 @@ fn percent(share: f64) -> String {
 }
 
 /// A small number: `0`, `0.04`, `1.02`.
-fn short(number: f64) -> String {
+pub(super) fn short(number: f64) -> String {
     match number {
         0.0 => "0".to_owned(),
         n if n < 0.005 => "<0.01".to_owned(),
