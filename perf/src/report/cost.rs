@@ -56,17 +56,30 @@ pub(super) fn costs(report: &Report) -> String {
 }
 
 fn row_of(cost: &SideCost) -> Vec<String> {
-    let number = |figure: Option<f64>| figure.map_or_else(dash, short);
+    let number = |figure: Option<f64>| figure.map_or_else(dash, small);
     vec![
         number(cost.voluntary_switches),
         number(cost.involuntary_switches),
-        short(cost.enters),
-        short(cost.sends),
+        small(cost.enters),
+        small(cost.sends),
         number(cost.copies),
         cost.bytes_copied.map_or_else(dash, |bytes| format!("{} B", short(bytes))),
         cost.instructions.map_or_else(dash, si),
         cost.cycles.map_or_else(dash, si),
     ]
+}
+
+/// A count per call, which may be far below one where calls are made many at a time: `1.02`,
+/// `0.25`, `0.0041`.
+fn small(figure: f64) -> String {
+    match figure {
+        f if f >= 0.1 || f == 0.0 => short(f),
+        f if f < 1e-5 => "<0.00001".to_owned(),
+        f => {
+            let decimals = 1 - f.log10().floor() as i32;
+            format!("{f:.*}", decimals as usize)
+        }
+    }
 }
 
 /// What idle connections cost; empty where there were none.
@@ -124,7 +137,7 @@ mod tests {
     fn cost(copies: Option<f64>, instructions: Option<f64>) -> SideCost {
         SideCost {
             voluntary_switches: Some(0.25),
-            involuntary_switches: Some(0.0001),
+            involuntary_switches: Some(0.000_123),
             enters: 1.016,
             sends: 1.0,
             copies,
@@ -146,13 +159,13 @@ mod tests {
         let expected = [
             "workload    side             waited  preempted  enters  sends  copies  copied  \
              instructions  cycles",
-            "64×16 64 B  floor server       0.25      <0.01    1.02   1.00       –       –        \
+            "64×16 64 B  floor server       0.25    0.00012    1.02   1.00       –       –        \
              5.20 k  2.60 k",
-            "            floor client       0.25      <0.01    1.02   1.00       –       –             \
+            "            floor client       0.25    0.00012    1.02   1.00       –       –             \
              –       –",
-            "            ringcall server    0.25      <0.01    1.02   1.00    0.01  0.96 B        \
+            "            ringcall server    0.25    0.00012    1.02   1.00   0.010  0.96 B        \
              5.20 k  2.60 k",
-            "            ringcall client    0.25      <0.01    1.02   1.00    0.01  0.96 B             \
+            "            ringcall client    0.25    0.00012    1.02   1.00   0.010  0.96 B             \
              –       –",
         ];
         let rows: Vec<&str> = text.lines().skip(3).take(5).collect();
@@ -178,6 +191,13 @@ mod tests {
         for text in [both, one] {
             assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
         }
+    }
+
+    #[test]
+    fn small_figures_keep_two_digits() {
+        let figures = [0.0, 0.000_004, 0.000_041, 0.0416, 0.25, 1.016, 120.4];
+        let shown = ["0", "<0.00001", "0.000041", "0.042", "0.25", "1.02", "120"];
+        assert_eq!(figures.map(small), shown);
     }
 
     #[test]
