@@ -39,8 +39,9 @@ impl Threads {
         &self.0
     }
 
-    /// The switches of all of them; none where one has ended.
+    /// The switches of all of them; none where one has ended, or there is none.
     pub(crate) fn switches(&self) -> Option<Switches> {
+        self.0.first()?;
         self.0.iter().try_fold(Switches::default(), |sum, id| {
             let of = switches(&read(*id, "status")?)?;
             Some(Switches {
@@ -50,9 +51,10 @@ impl Threads {
         })
     }
 
-    /// The CPU time of all of them in nanoseconds; none where one has ended, or where the kernel
-    /// was built without statistics of its scheduler.
+    /// The CPU time of all of them in nanoseconds; none where one has ended, or there is none, or
+    /// where the kernel was built without statistics of its scheduler.
     pub(crate) fn cpu_ns(&self) -> Option<u64> {
+        self.0.first()?;
         self.0.iter().map(|id| cpu_ns(&read(*id, "schedstat")?)).sum()
     }
 }
@@ -149,6 +151,8 @@ mod tests {
         while threads.switches().is_some() {
             thread::yield_now();
         }
-        assert!(Threads::named(&["sought-"]).ids().is_empty());
+        let nobody = Threads::named(&["sought-"]);
+        assert!(nobody.ids().is_empty() && nobody.switches().is_none());
+        assert_eq!(nobody.cpu_ns(), None);
     }
 }
