@@ -11,7 +11,10 @@
 
 use std::{io, time::Instant};
 
-use perf_event::{Builder, Counter, events::Hardware};
+use perf_event::{
+    Builder, Counter,
+    events::{Event, Hardware},
+};
 use ringcall::ShardCounters;
 use serde::Serialize;
 
@@ -223,28 +226,34 @@ impl Side {
 /// Has the processor count for the threads of each side: all of them, or none. The kernel's part
 /// of a call is counted where that is permitted. Gives what is to be known of the counts as well.
 fn count(sides: &[&Threads]) -> (Vec<Vec<HardwareCounters>>, Option<String>) {
-    match count_with(sides, true) {
+    let events = [Hardware::INSTRUCTIONS, Hardware::CPU_CYCLES];
+    match count_with(sides, events, true) {
         Ok(counters) => return (counters, None),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) => return (Vec::new(), Some(no_hardware(&error))),
     }
     let only = "instructions and cycles are those in user space: to count the kernel's too, run \
                 `sysctl kernel.perf_event_paranoid=1`";
-    match count_with(sides, false) {
+    match count_with(sides, events, false) {
         Ok(counters) => (counters, Some(only.to_owned())),
         Err(error) => (Vec::new(), Some(no_hardware(&error))),
     }
 }
 
-fn count_with(sides: &[&Threads], in_kernel: bool) -> io::Result<Vec<Vec<HardwareCounters>>> {
-    let counter = |id: u32, event| {
+/// Has two events counted for each thread, from now on and not for threads that it starts.
+fn count_with<E: Event + Copy>(
+    sides: &[&Threads],
+    [instructions, cycles]: [E; 2],
+    in_kernel: bool,
+) -> io::Result<Vec<Vec<HardwareCounters>>> {
+    let counter = |id: u32, event: E| {
         let mut builder = Builder::new(event);
         builder.observe_pid(id.cast_signed()).exclude_kernel(!in_kernel).enabled(true).build()
     };
     let of_thread = |id: &u32| {
         Ok(HardwareCounters {
-            instructions: counter(*id, Hardware::INSTRUCTIONS)?,
-            cycles: counter(*id, Hardware::CPU_CYCLES)?,
+            instructions: counter(*id, instructions)?,
+            cycles: counter(*id, cycles)?,
         })
     };
     sides.iter().map(|threads| threads.ids().iter().map(of_thread).collect()).collect()
@@ -281,7 +290,9 @@ fn per_call(count: u64, calls: f64) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-    use std::time::Duration;
+    use std::{sync::mpsc::channel, thread, time::Duration};
+
+    use perf_event::events::Software;
 
     use super::*;
     use crate::{report::sample, target::Target};
@@ -360,8 +371,47 @@ mod tests {
         assert_eq!(per_call(0, 3.0), 0.0);
     }
 
+    /// With events that every machine has; not every one lets a process count them.
     #[test]
-    fn a_thread_that_is_not_there_cannot_be_counted() {
+    fn events_are_counted_for_the_threads_of_a_side_alone() {
+        let (go_on, goes_on) = channel::<()>();
+        let (passed, has_passed) = channel();
+        let body = move || {
+            // Each wait is a switch.
+            while goes_on.recv().is_ok() {
+                passed.send(()).unwrap();
+            }
+        };
+        let thread = thread::Builder::new().name("counted-0".to_owned()).spawn(body).unwrap();
+        go_on.send(()).unwrap();
+        has_passed.recv().unwrap();
+        let threads = Threads::named(&["counted-"]);
+        let nobody = Threads::named(&[]);
+        let events = [Software::CONTEXT_SWITCHES, Software::TASK_CLOCK];
+        // Switches happen in the kernel.
+        let mut hardware = match count_with(&[&nobody, &threads], events, true) {
+            Ok(hardware) => hardware,
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+                drop(go_on);
+                return thread.join().unwrap();
+            }
+        };
+        for _ in 0..100 {
+            go_on.send(()).unwrap();
+            has_passed.recv().unwrap();
+        }
+        let mut side = Side { threads, hardware: hardware.pop().unwrap() };
+        let counts = side.hardware().unwrap();
+        assert!(counts.cycles > 0, "{counts:?}");
+        let mut side = Side { threads: nobody, hardware: hardware.pop().unwrap() };
+        assert!(side.hardware().is_none() && hardware.is_empty());
+        drop(go_on);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_machine_without_counters_says_so() {
         let error = io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error());
         let why = no_hardware(&error);
         assert!(why.contains("perf_event_open: No such file or directory"), "{why}");
