@@ -403,6 +403,24 @@ function cpu() {
   return section("CPU time per call", "Of the threads that serve and of those that call. Each chart has a scale of its own.", element("div", "grid small", ...cards));
 }
 
+// Where the time of a probe's calls went, a bar for each stage in the order of a call.
+function stages() {
+  const probed = page.runs.filter((run) => run.stages !== null);
+  if (probed.length === 0) return null;
+  const cards = probed.map((run) => chart(run.label, [run], (colours) => ({
+    legend: legend(colours, ["median", "p99"], false),
+    grid: { left: 180, right: 64, top: 34, bottom: 24 },
+    xAxis: axis(colours, { type: "log", axisLabel: { color: colours.dim, fontSize: 12, formatter: (ns) => trimmed(time(ns)) } }),
+    yAxis: axis(colours, { type: "category", inverse: true, data: run.stages.map(({ name }) => name), axisTick: { show: false }, splitLine: { show: false } }),
+    series: [["median", "p50_ns"], ["p99", "p99_ns"]].map(([name, key], index) => ({
+      name, type: "bar", color: colours.ramp[index === 0 ? 0 : colours.ramp.length - 1], barMaxWidth: 14, barGap: "10%",
+      data: run.stages.map((stage) => Math.max(1, stage[key])),
+      label: { show: true, position: "right", color: colours.text, fontSize: 12, formatter: ({ value }) => time(value) },
+    })),
+  })));
+  return section("Where the time of a call goes", "Calls of a probe beside the load, one at a time on a connection of its own. Medians of stages need not add up to that of the whole.", element("div", "grid", ...cards));
+}
+
 function counters() {
   return page.counted && section("What was counted", "Of the frames that ringcall received, and per call.", table(page.counted), element("p", "note", page.counted_note));
 }
@@ -412,7 +430,7 @@ function conditions() {
   return section("Conditions", null, element("div", "facts", half("The run", page.conditions), half("The host", page.host)));
 }
 
-const SECTIONS = [opening, summary, open, percentiles, course, rates, cpu, counters, conditions];
+const SECTIONS = [opening, summary, open, percentiles, course, rates, stages, cpu, counters, conditions];
 
 document.title = `ringcall-perf · ${page.heading}`;
 document.getElementById("page").append(...SECTIONS.map((make) => make()).filter(Boolean));

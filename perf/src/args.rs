@@ -23,6 +23,9 @@ use crate::{
 /// that stops for a while, as one that is full keeps calls from being made when they are due.
 const OPEN_DEPTH: u32 = 256;
 
+/// Most idle connections: the files that a process may have open are fewer.
+const IDLE_MAX: u32 = 10_000_000;
+
 /// Measures ringcall: what a call costs and how long it takes, beside a raw io_uring echo.
 ///
 /// Without a command it runs `bench`.
@@ -312,6 +315,14 @@ pub(crate) struct RunArgs {
     /// How long an idle thread looks for work before it sleeps, as `50us`, on both sides
     #[arg(long, value_name = "TIME", default_value = "0us", value_parser = parse::spin)]
     pub(crate) spin: Duration,
+    /// Also reports what a call costs each side in switches, syscalls, copies, instructions and
+    /// cycles
+    #[arg(long)]
+    pub(crate) cost: bool,
+    /// Idle connections of ringcall that are held beside the load; also reports what each costs
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(0..=IDLE_MAX as i64))]
+    pub(crate) idle: u32,
     #[command(flatten)]
     pub(crate) outputs: OutputArgs,
 }

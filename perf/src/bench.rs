@@ -17,6 +17,7 @@ use crate::{
     extras::Beside,
     generator::Arrivals,
     host::{self, Host},
+    idle,
     interrupt::Interrupt,
     load::{self, LoadPlan, Outcome, Pace},
     measure::Run,
@@ -111,7 +112,8 @@ fn load_plan(args: &RunArgs, cores: CoreList) -> Result<LoadPlan, Failure> {
         slow_readers: args.slow_readers,
         probe_per_s: args.probe,
     };
-    Ok(LoadPlan { cores, spin, lengths, pace, sizes, seed, beside })
+    let (counts_cost, idle) = (args.cost, args.idle);
+    Ok(LoadPlan { cores, spin, lengths, pace, sizes, seed, beside, counts_cost, idle })
 }
 
 /// Refuses what a target cannot do.
@@ -123,6 +125,9 @@ fn check_targets(targets: &[Target], load: &LoadPlan) -> Result<(), Failure> {
         }
         if *target != Target::Ringcall && !load.beside.is_nothing() {
             return Err(Failure::NothingBeside { target: *target });
+        }
+        if load.idle > 0 && !target.calls_ringcall() {
+            return Err(Failure::NoIdle { target: *target });
         }
         if *target == Target::Stream && load.pace.is_open() {
             return Err(Failure::NoOpenStream);
@@ -185,7 +190,7 @@ pub(crate) fn resolve(address: &str) -> Result<SocketAddr, Failure> {
 fn run(plan: Plan, args: &RunArgs, warnings: Vec<String>) -> Result<(), Failure> {
     let outputs = Outputs::open(&args.outputs)?;
     let interrupt = Interrupt::watch()?;
-    host::raise_file_limit();
+    plan.check_files(host::raise_file_limit())?;
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }
@@ -282,9 +287,24 @@ pub(crate) fn measure_one(
 }
 
 impl Plan {
+    /// Refuses more idle connections than this process may have files open for.
+    pub(crate) fn check_files(&self, files_max: u64) -> Result<(), Failure> {
+        if self.load.idle == 0 {
+            return Ok(());
+        }
+        let connections = self.workloads.iter().map(|it| it.connections).max().unwrap_or(0);
+        let (ends, serving) = match &self.server {
+            Side::Here(cores) => (2, cores.0.len()),
+            Side::There(_) => (1, 0),
+        };
+        let threads = (serving + self.load.cores.0.len()) as u64;
+        idle::check_files((self.load.idle, connections), ends, threads, files_max)
+    }
+
     /// Time that everything takes, roughly.
     fn expected(&self) -> Duration {
-        let each = self.load.lengths.expected() + OVERHEAD;
+        let alone = if self.load.idle > 0 { idle::ALONE_FOR } else { Duration::ZERO };
+        let each = self.load.lengths.expected() + alone + OVERHEAD;
         let runs = self.targets.len() * self.workloads.len();
         each * self.repeat * u32::try_from(runs).unwrap_or(u32::MAX)
     }

@@ -59,6 +59,15 @@ pub(crate) enum Failure {
         "nothing goes on beside {target}: leave --slow, --fanout, --churn, --slow-readers and --probe out, or measure `ringcall` alone"
     )]
     NothingBeside { target: Target },
+    #[error(
+        "{target} has no idle connections of ringcall: leave --idle out, or measure `--target ringcall`"
+    )]
+    NoIdle { target: Target },
+    #[error(
+        "{idle} idle connections take {wanted} files open in this process, which may have \
+         {files_max}: raise the limit with `ulimit -n {wanted}`, or hold fewer"
+    )]
+    TooFewFiles { idle: u32, wanted: u64, files_max: u64 },
     #[error("the items of a stream follow each other: measure `stream` without --rate and --trace")]
     NoOpenStream,
     #[error("cannot read the trace {}: {source}", path.display())]

@@ -49,7 +49,7 @@ pub(crate) struct Tick {
 
 /// What a client thread tells.
 pub(crate) enum Event {
-    /// It is connected and waits at the gate.
+    /// It is connected and waits at the gate, or before idle connections are opened.
     Ready,
     /// What it recorded; the thread's number first.
     Tick(usize, Tick),
@@ -69,6 +69,7 @@ pub(crate) struct Gate {
     thread: usize,
     events: Sender<Event>,
     opens: Receiver<Grid>,
+    goes_on: Receiver<()>,
     /// Recorders that were read and may be filled again.
     spare: Receiver<Box<Recorder>>,
     state: Arc<State>,
@@ -77,6 +78,7 @@ pub(crate) struct Gate {
 /// The end of the gate that opens it for one thread.
 pub(crate) struct GateKey {
     opens: Sender<Grid>,
+    goes_on: Sender<()>,
     spare: Sender<Box<Recorder>>,
 }
 
@@ -108,8 +110,17 @@ impl Grid {
 impl Gate {
     pub(crate) fn new(thread: usize, events: Sender<Event>, state: Arc<State>) -> (Self, GateKey) {
         let (opens, opened) = channel();
+        let (go_on, goes_on) = channel();
         let (returns, spare) = channel();
-        (Self { thread, events, opens: opened, spare, state }, GateKey { opens, spare: returns })
+        let gate = Self { thread, events, opens: opened, goes_on, spare, state };
+        (gate, GateKey { opens, goes_on: go_on, spare: returns })
+    }
+
+    /// Says that this thread is as far as idle connections, and blocks it until all are.
+    pub(crate) fn meet(&self) -> Result<(), Failure> {
+        // As below.
+        let _ = self.events.send(Event::Ready);
+        self.goes_on.recv().map_err(|_| Failure::Interrupted)
     }
 
     /// Says that this thread is ready, and blocks it until all are.
@@ -148,6 +159,12 @@ impl GateKey {
     pub(crate) fn open(&self, grid: Grid) {
         // A thread that is gone has told why.
         let _ = self.opens.send(grid);
+    }
+
+    /// Lets a thread go on that has met the others.
+    pub(crate) fn go_on(&self) {
+        // As above.
+        let _ = self.goes_on.send(());
     }
 
     /// Gives a recorder back that was read.

@@ -10,7 +10,8 @@
 //! run; `bench`, `serve` and `load` run it; `server`, `client` and `floor` are the two sides of the
 //! systems that `target` names; `gate` is what the threads of a run tell each other, [`generator`]
 //! what makes and records a load; `course` decides when a run has warmed up and when it may end;
-//! `measure` makes figures of it; `host` and `report` write them down. `sweep` runs at rate after rate, and
+//! `cost` and `idle` read beside it what calls and idle connections cost, of `threads` and of this
+//! process; `measure` makes figures of it; `host` and `report` write them down. `sweep` runs at rate after rate, and
 //! `compare` two builds in turn. `selftest` shows that they
 //! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
 //! between them; `probe` makes single calls and says where the time of each went.
@@ -20,6 +21,7 @@ mod bench;
 mod client;
 mod compare;
 mod cores;
+mod cost;
 mod course;
 mod error;
 mod extras;
@@ -27,6 +29,7 @@ mod floor;
 mod gate;
 pub mod generator;
 mod host;
+mod idle;
 mod interrupt;
 mod load;
 mod measure;
@@ -40,6 +43,7 @@ mod serve;
 mod server;
 mod sweep;
 mod target;
+mod threads;
 mod trace;
 mod workload;
 

@@ -15,12 +15,14 @@ use std::{
 
 use crate::{
     client::{self, slow_readers},
+    cost,
     course::{Course, Lengths, Phase},
     error::Failure,
     extras::{Beside, Extras},
     floor,
     gate::{Event, Gate, GateKey, State, ThreadEnd},
     generator::{Arrivals, Clock, SizeMix},
+    idle::{self, IdleFigures},
     interrupt::Interrupt,
     measure::{Run, ServerFigures},
     parse::CoreList,
@@ -53,6 +55,10 @@ pub(crate) struct LoadPlan {
     /// What arrivals and sizes are drawn from.
     pub(crate) seed: u64,
     pub(crate) beside: Beside,
+    /// Whether what calls cost besides CPU time is counted.
+    pub(crate) counts_cost: bool,
+    /// Idle connections that are held beside the load.
+    pub(crate) idle: u32,
 }
 
 /// When calls are made.
@@ -95,6 +101,12 @@ struct Threads<'a> {
     progress: &'a Progress,
 }
 
+/// What was read at one moment of a run.
+struct Moment {
+    server: Option<Sample>,
+    cost: Option<cost::Reading>,
+}
+
 /// What became of a run.
 pub(crate) enum Outcome {
     Whole(Run),
@@ -130,12 +142,20 @@ pub(crate) fn run(
     for _ in 0..threads.running {
         threads.wait_ready()?;
     }
+    let idle = match plan.idle {
+        0 => None,
+        connections => Some(threads.hold_idle(connections, server.is_some())?),
+    };
+    let mut watch = plan.counts_cost.then(|| cost::Watch::begin(server.is_some()));
     let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let grid = plan.lengths.grid(clock.now_ns() + ns(LEAD));
     let mut course = Course::begin(plan.lengths, grid, threads.running, plan.pace.is_open())?;
     threads.begin_beside(address, workload, plan)?;
     threads.keys.iter().for_each(|key| key.open(grid));
-    let ended = threads.follow(&mut course, server);
+    let ended = threads.follow(&mut course, || {
+        let cost = watch.as_mut().map(cost::Watch::read);
+        Ok(Moment { server: server.map(Server::sample).transpose()?, cost })
+    });
     let ended = match ended {
         // What was measured until then is kept.
         Err(Failure::Interrupted) if course.cut_short() => None,
@@ -147,10 +167,17 @@ pub(crate) fn run(
         elapsed: samples.1.at - samples.0.at,
     };
     let is_whole = ended.is_some();
-    let server = ended.flatten().map(figures);
     let extras = threads.end_beside()?;
     let seen = (course.measured, first_error, extras);
+    let (server, cost) = match ended.flatten() {
+        Some((began, ended)) => {
+            (began.server.zip(ended.server).map(figures), began.cost.zip(ended.cost))
+        }
+        None => (None, None),
+    };
     let run = Run::of(target, workload, plan, seen, server)?;
+    let cost = watch.zip(cost).map(|(watch, readings)| watch.costs(&run, server, readings));
+    let run = Run { cost, idle, ..run };
     Ok(if is_whole { Outcome::Whole(run) } else { Outcome::Cut(run) })
 }
 
@@ -270,15 +297,32 @@ impl<'a> Threads<'a> {
         Ok(())
     }
 
-    /// Follows a run to its end. Gives what the server had counted when measuring began and when
-    /// it ended.
+    /// Has the threads, all of them ready for it, open idle connections, and leaves the server
+    /// alone with them for a while.
+    fn hold_idle(
+        &mut self,
+        connections: u32,
+        is_server_here: bool,
+    ) -> Result<IdleFigures, Failure> {
+        let opening = idle::Opening::begin();
+        self.keys.iter().for_each(GateKey::go_on);
+        for _ in 0..self.running {
+            self.wait_ready()?;
+        }
+        let alone = opening.end(connections, is_server_here);
+        while !alone.is_over() {
+            self.next()?;
+        }
+        Ok(alone.end(connections))
+    }
+
+    /// Follows a run to its end. Gives what was read when measuring began and when it ended.
     fn follow(
         &mut self,
         course: &mut Course,
-        server: Option<&Server>,
-    ) -> Result<Option<(Sample, Sample)>, Failure> {
-        let sample = || server.map(Server::sample).transpose();
-        let mut began = if course.phase() == Phase::Measuring { sample()? } else { None };
+        mut read: impl FnMut() -> Result<Moment, Failure>,
+    ) -> Result<Option<(Moment, Moment)>, Failure> {
+        let mut began = (course.phase() == Phase::Measuring).then(&mut read).transpose()?;
         // A thread whose callers have all given up ends by itself, and there is no run without it.
         while course.phase() != Phase::Over && self.running == self.keys.len() {
             if let Some(Event::Tick(thread, tick)) = self.next()? {
@@ -289,12 +333,12 @@ impl<'a> Threads<'a> {
                     }
                 }
                 if phase == Phase::WarmingUp && course.phase() != Phase::WarmingUp {
-                    began = sample()?;
+                    began = Some(read()?);
                 }
                 self.progress.show(course);
             }
         }
-        let ended = sample()?;
+        let ended = read()?;
         self.state.end();
         while self.running > 0 {
             self.next()?;
@@ -304,7 +348,7 @@ impl<'a> Threads<'a> {
             let doubt = "it ended early: a client thread has lost all its connections";
             course.measured.doubts.push(doubt.to_owned());
         }
-        Ok(began.zip(ended))
+        Ok(began.map(|began| (began, ended)))
     }
 
     /// Waits for a moment and takes what a thread tells.

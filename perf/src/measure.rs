@@ -9,10 +9,12 @@ use ringcall::ShardCounters;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
+    cost::Costs,
     course::{Measured, Slice, percentile_name},
     error::Failure,
     extras::Extras,
     generator::{Interval, Latencies, interval_of, median},
+    idle::IdleFigures,
     load::{LoadPlan, Pace},
     target::Target,
     workload::Workload,
@@ -70,6 +72,10 @@ pub(crate) struct Run {
     pub(crate) client: ShardCounters,
     /// What an open load has besides.
     pub(crate) open: Option<OpenFigures>,
+    /// What calls cost besides CPU time, where that was asked for.
+    pub(crate) cost: Option<Costs>,
+    /// What idle connections cost that were held beside the load, where there were some.
+    pub(crate) idle: Option<IdleFigures>,
     /// How sure the percentile is that was to be sure.
     pub(crate) interval: Option<Interval>,
     /// Why the figures say nothing of the target, where that is so.
@@ -189,6 +195,8 @@ impl Run {
             server: server.map(|server| server.counters),
             client: measured.client,
             open,
+            cost: None,
+            idle: None,
             interval: measured.interval,
             void,
             doubts,
@@ -248,6 +256,8 @@ impl Run {
             server: server.map(|all| all.into_iter().fold(ShardCounters::default(), add)),
             client: repeats.iter().map(|run| run.client).fold(ShardCounters::default(), add),
             open,
+            cost: Costs::of_repeats(repeats.iter().map(|run| run.cost.as_ref())),
+            idle: IdleFigures::of_repeats(repeats.iter().map(|run| run.idle)),
             interval,
             // Half of the repeats must be sound for the one in the middle to be.
             void: majority_void(repeats),

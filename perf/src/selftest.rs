@@ -93,6 +93,8 @@ pub(crate) fn selftest(args: &SelftestArgs) -> Result<(), Failure> {
             sizes: None,
             seed: 1,
             beside: Beside::default(),
+            counts_cost: false,
+            idle: 0,
         };
         let workload = Workload { connections: 4, depth, size: 64 };
         let stops = Stops::begin(server.pid()?, args.stop, args.every);

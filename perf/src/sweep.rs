@@ -60,7 +60,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<(), Failure> {
     }
     let sink = Outputs::open(&args.bench.run.outputs)?;
     let interrupt = Interrupt::watch()?;
-    host::raise_file_limit();
+    plan.check_files(host::raise_file_limit())?;
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }

@@ -63,15 +63,18 @@ fn keys(value: &Value) -> Vec<&str> {
 
 fn assert_is_run(run: &Value) {
     let expected = [
+        "beside",
         "calls",
         "calls_per_s",
         "client_cpu_ns_per_call",
         "confidence",
         "connections",
+        "cost",
         "counters",
         "depth",
         "doubts",
         "errors",
+        "idle",
         "latency_from_send_ns",
         "latency_ns",
         "lateness_ns",
@@ -188,6 +191,97 @@ fn every_target_sends_as_many_bytes_per_call() {
             assert!((bytes - expected).abs() <= cut, "{size}: {bytes} instead of {expected}");
         }
     }
+}
+
+#[test]
+fn what_a_call_costs_is_there_for_each_side_where_it_is_asked_for() {
+    let args = ["--connections", "2", "--target", "floor,ringcall,server", "--cost"];
+    let document = json_of(&args);
+    let runs = document["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3);
+    for run in runs {
+        assert_is_run(run);
+        let cost = &run["cost"];
+        assert_eq!(keys(cost), ["client", "note", "server"]);
+        for side in ["server", "client"] {
+            let cost = &cost[side];
+            // There are none where the threads were not found.
+            assert!(cost["voluntary_switches"].is_f64(), "{side}: {run}");
+            assert!(cost["involuntary_switches"].is_f64(), "{side}: {run}");
+            assert!(cost["enters"].as_f64().unwrap() > 0.0, "{side}: {run}");
+            assert!(cost["sends"].as_f64().unwrap() > 0.0, "{side}: {run}");
+            let is_floor = match run["target"].as_str().unwrap() {
+                "floor" => true,
+                "server" => side == "client",
+                _ => false,
+            };
+            for copied in ["copies", "bytes_copied"] {
+                assert_eq!(cost[copied].is_null(), is_floor, "{side} {copied}: {run}");
+            }
+            // What the processor counts is there, or why it is not.
+            for counted in ["instructions", "cycles"] {
+                let figure = cost[counted].as_f64().unwrap_or_default();
+                assert!(figure > 0.0 || run["cost"]["note"].is_string(), "{side}: {run}");
+            }
+        }
+    }
+    let plain = json_of(&["--connections", "1", "--target", "ringcall"]);
+    assert!(plain["runs"][0]["cost"].is_null() && plain["runs"][0]["idle"].is_null());
+}
+
+#[test]
+fn idle_connections_are_held_beside_the_load_and_reported() {
+    let args = ["--connections", "2", "--target", "ringcall", "--idle", "50"];
+    let document = json_of(&args);
+    let run = &document["runs"][0];
+    assert_is_run(run);
+    let idle = &run["idle"];
+    assert_eq!(keys(idle), ["bytes_each", "connections", "ends", "server_cpu_share"]);
+    assert_eq!([&idle["connections"], &idle["ends"]], [50, 2]);
+    assert!(idle["bytes_each"].as_f64().unwrap() > 0.0, "{idle}");
+    assert!((0.0..=1.0).contains(&idle["server_cpu_share"].as_f64().unwrap()), "{idle}");
+}
+
+#[test]
+fn a_server_elsewhere_serves_idle_connections_of_which_the_client_has_one_end() {
+    let serve = Serve::start("ringcall");
+    let args = ["load", &serve.address, "--connections", "2", "--idle", "50", "--cost"];
+    let document = json_of(&args);
+    let run = &document["runs"][0];
+    assert_is_run(run);
+    assert_eq!([&run["idle"]["connections"], &run["idle"]["ends"]], [50, 1]);
+    assert!(run["idle"]["server_cpu_share"].is_null());
+    assert!(run["cost"]["server"].is_null());
+    assert!(run["cost"]["client"]["voluntary_switches"].is_f64());
+    let counted = serve.stop(Signal::INT);
+    let accepted = counted.lines().find(|line| line.contains("connections_accepted")).unwrap();
+    let accepted: u64 = accepted.split_whitespace().last().unwrap().parse().unwrap();
+    // As many again for each run that was too short.
+    assert!(accepted > 0 && accepted.is_multiple_of(52), "{counted}");
+}
+
+#[test]
+fn the_table_shows_what_calls_and_idle_connections_cost() {
+    let args = ["--connections", "2", "--target", "ringcall", "--idle", "50", "--cost"];
+    let table = String::from_utf8(measured(&args).stdout).unwrap();
+    for text in ["Cost per call", "ringcall server", "ringcall client", "memory each", "server CPU"]
+    {
+        assert!(table.contains(text), "no {text:?} in:\n{table}");
+    }
+}
+
+#[test]
+fn idle_connections_that_cannot_be_are_refused_before_the_run() {
+    for target in ["floor", "server", "floor,ringcall"] {
+        let error = error_of(&[&["--idle", "5", "--target", target]]);
+        assert!(error.contains("leave --idle out"), "{error}");
+    }
+    let program = env!("CARGO_BIN_EXE_ringcall-perf");
+    let line = format!("ulimit -n 300; exec '{program}' --idle 1000 --target ringcall");
+    let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert!(!output.status.success());
+    let error = stderr_of(&output);
+    assert!(error.contains("may have 300: raise the limit with `ulimit -n "), "{error}");
 }
 
 #[test]

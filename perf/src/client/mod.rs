@@ -7,6 +7,7 @@
 mod call;
 mod churn;
 mod closed;
+mod idle;
 mod open;
 pub(crate) mod slow_readers;
 mod stream;
@@ -89,6 +90,8 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
             Some(arrivals.schedule(thread.number, thread.threads, thread.seed()))
         }
     };
+    // Held to the end of the run.
+    let _idle = idle::connections(&thread).await?;
     let grid = thread.gate.pass()?;
     // What connecting cost is no call's.
     let begun = counters();

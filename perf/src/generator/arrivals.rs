@@ -79,6 +79,8 @@ enum Source {
         rate: Rate,
         /// This thread's part of the rate.
         share: f64,
+        /// Calls of all threads before this one's first.
+        first: f64,
     },
     Traced {
         trace: Arc<Trace>,
@@ -188,6 +190,11 @@ impl fmt::Display for Arrivals {
 }
 
 impl Spacing {
+    /// Calls that are due together.
+    fn at_once(self) -> f64 {
+        if let Self::Bursts(calls) = self { f64::from(calls) } else { 1.0 }
+    }
+
     /// Gaps for a rate of one, whose mean is one.
     fn gaps(self, seed: u64) -> Box<[f32]> {
         match self {
@@ -243,6 +250,8 @@ impl Arrivals {
                 position: 0,
                 rate: rate.clone(),
                 share: 1.0 / threads as f64,
+                // Threads are out of step with each other, and so are their bursts.
+                first: thread as f64 * spacing.at_once(),
             },
             Self::Traced(trace) => {
                 Source::Traced { trace: Arc::clone(trace), position: thread, stride: threads }
@@ -253,14 +262,7 @@ impl Arrivals {
             Source::Traced { trace, position, .. } => {
                 schedule.next_ns = due_of(trace, *position);
             }
-            // Threads of an even load are out of step with each other, and so are bursts.
-            Source::Rated { rate, .. } => {
-                let at_once = match self {
-                    Self::Rated(_, Spacing::Bursts(calls)) => f64::from(*calls),
-                    _ => 1.0,
-                };
-                schedule.next_ns = 1e9 / rate.at(0.0) * at_once * thread as f64;
-            }
+            Source::Rated { rate, first, .. } => schedule.next_ns = rate.after(0.0, *first) * 1e9,
         }
         schedule
     }
@@ -276,8 +278,8 @@ impl Schedule {
     /// before: as often as at the beginning.
     pub fn begin(&mut self, begin_ns: u64, lead_ns: u64) {
         self.begun_ns = begin_ns;
-        if let Source::Rated { .. } = self.source {
-            self.next_ns -= lead_ns as f64;
+        if let Source::Rated { rate, first, .. } = &self.source {
+            self.next_ns = rate.after(lead_ns as f64 * -1e-9, *first) * 1e9;
         }
     }
 
@@ -300,7 +302,7 @@ impl Schedule {
     #[inline]
     pub fn advance(&mut self) {
         match &mut self.source {
-            Source::Rated { gaps, position, rate, share } => {
+            Source::Rated { gaps, position, rate, share, .. } => {
                 let calls = f64::from(gaps[*position]) / *share;
                 self.next_ns = match rate {
                     Rate::Flat(rate) => self.next_ns + calls / *rate * 1e9,

@@ -49,11 +49,13 @@ impl Host {
 }
 
 /// Lets this process have as many files open as it may raise the limit to: each connection is
-/// one, on each side.
-pub(crate) fn raise_file_limit() {
+/// one, on each side. Gives the limit.
+pub(crate) fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, connecting fails and says so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    // Without a limit there is none.
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 fn name() -> String {

@@ -13,7 +13,7 @@ use super::{
     table::{self, Table},
     units::si,
 };
-use crate::{measure::Run, target::Target};
+use crate::{measure::Run, probe::Stage, target::Target};
 
 const ECHARTS: &str = include_str!("../../assets/echarts.custom.min.js");
 const LICENCE: &str = include_str!("../../assets/echarts.LICENSE");
@@ -87,6 +87,8 @@ struct RunData {
     warmed_for_s: f64,
     server_cpu_ns: Option<f64>,
     client_cpu_ns: f64,
+    /// Where the time of the probe's calls went, where there was a probe.
+    stages: Option<Vec<Stage>>,
 }
 
 /// The report as a page.
@@ -166,6 +168,7 @@ impl RunData {
             warmed_for_s: run.warmed_for.as_secs_f64(),
             server_cpu_ns: run.server_cpu_ns_per_call,
             client_cpu_ns: run.client_cpu_ns_per_call,
+            stages: run.extras.as_ref().and_then(|it| Some(it.probe.as_ref()?.stages.clone())),
         }
     }
 }

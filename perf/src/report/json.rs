@@ -8,8 +8,12 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Report;
 use crate::{
+    cost::{Costs, SideCost},
+    extras::Extras,
     host::Host,
+    idle::IdleFigures,
     measure::{Percentiles, Run},
+    probe::Stages,
     target::Target,
 };
 
@@ -67,6 +71,25 @@ pub(super) struct RunObject {
     server_cpu_ns_per_call: Option<f64>,
     client_cpu_ns_per_call: f64,
     counters: Counters,
+    /// Per call, for each side; null without `--cost`, as the server's where it is another process.
+    cost: Option<Costs>,
+    /// Null without `--idle`.
+    idle: Option<IdleFigures>,
+    /// What went on beside the load; null where nothing did.
+    beside: Option<BesideObject>,
+}
+
+/// What was seen of what went on beside the load, warm-up included.
+#[derive(Serialize)]
+struct BesideObject {
+    slow_calls: u64,
+    slow_ns: Percentiles,
+    churned: u64,
+    churn_ns: Percentiles,
+    slowly_read_bytes: u64,
+    slow_readers_cut_off: u32,
+    /// Where the time of the probe's calls went; null without a probe.
+    probe: Option<Stages>,
 }
 
 /// The percentile that was to be sure, with its 95 % confidence interval.
@@ -110,6 +133,20 @@ impl<'a> Document<'a> {
     }
 }
 
+impl BesideObject {
+    fn new(extras: &Extras) -> Self {
+        Self {
+            slow_calls: extras.slow.count(),
+            slow_ns: Percentiles::of(&extras.slow),
+            churned: extras.churn.count(),
+            churn_ns: Percentiles::of(&extras.churn),
+            slowly_read_bytes: extras.slow_readers.bytes,
+            slow_readers_cut_off: extras.slow_readers.cut_off,
+            probe: extras.probe.clone(),
+        }
+    }
+}
+
 impl RunObject {
     /// A run with every figure that one may have, all zero: what keys there are.
     pub(super) fn complete() -> Self {
@@ -132,6 +169,26 @@ impl RunObject {
             server_cpu_ns_per_call: Some(0.0),
             client_cpu_ns_per_call: 0.0,
             counters: Counters { server: Some(none()), client: none() },
+            cost: Some(Costs {
+                server: Some(SideCost::default()),
+                client: SideCost::default(),
+                note: None,
+            }),
+            idle: Some(IdleFigures {
+                connections: 0,
+                ends: 0,
+                bytes_each: None,
+                server_cpu_share: None,
+            }),
+            beside: Some(BesideObject {
+                slow_calls: 0,
+                slow_ns: Percentiles::default(),
+                churned: 0,
+                churn_ns: Percentiles::default(),
+                slowly_read_bytes: 0,
+                slow_readers_cut_off: 0,
+                probe: None,
+            }),
         }
     }
 
@@ -161,6 +218,9 @@ impl RunObject {
             server_cpu_ns_per_call: run.server_cpu_ns_per_call.map(rounded),
             client_cpu_ns_per_call: rounded(run.client_cpu_ns_per_call),
             counters: Counters { server: run.server.map(server), client: client(run.client) },
+            cost: run.cost.clone(),
+            idle: run.idle,
+            beside: run.extras.as_ref().map(BesideObject::new),
         }
     }
 }
@@ -257,7 +317,10 @@ mod tests {
       "counters": {
         "server": SIDE,
         "client": SIDE
-      }
+      },
+      "cost": null,
+      "idle": null,
+      "beside": null
     }
   ]
 }

@@ -3,6 +3,7 @@
 //! A file for each format: `table` for the terminal, `html` (with `curve` and `heat`), `json`,
 //! `csv`, `hgrm` and `hlog`. Each makes bytes of a report; `outputs` knows where they go.
 
+mod cost;
 mod csv;
 mod curve;
 mod destination;

@@ -124,6 +124,8 @@ pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) ->
         server: Some(counters),
         client: counters,
         open: None,
+        cost: None,
+        idle: None,
         interval: Some(Interval { value: 61_023.0, half_width: 1_220.5 }),
         void: None,
         doubts: Vec::new(),

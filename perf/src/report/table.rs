@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use ringcall::ShardCounters;
 
 use super::{
-    Conditions, Ratios, Report,
+    Conditions, Ratios, Report, cost,
     units::{si, time},
 };
 use crate::{
@@ -64,6 +64,8 @@ pub(super) fn table(report: &Report) -> String {
         text += &counted.to_string();
         text += &format!("\n{COUNTED_NOTE}\n");
     }
+    text += &cost::costs(report);
+    text += &cost::idle(report);
     text
 }
 
@@ -222,7 +224,7 @@ fn remarks(report: &Report) -> String {
 }
 
 /// The workload of a row; nothing where it is that of the row above.
-fn workload_once(run: &Run, last: &mut Option<Workload>) -> String {
+pub(super) fn workload_once(run: &Run, last: &mut Option<Workload>) -> String {
     let is_new = last.replace(run.workload) != Some(run.workload);
     if is_new { run.workload.to_string() } else { String::new() }
 }
@@ -313,7 +315,7 @@ fn counted_row(run: &Run, counters: &ShardCounters) -> Vec<String> {
 }
 
 impl Table {
-    fn new(heading: &[&str]) -> Self {
+    pub(super) fn new(heading: &[&str]) -> Self {
         Self { rows: vec![heading.iter().map(ToString::to_string).collect()] }
     }
 }
@@ -341,7 +343,7 @@ impl std::fmt::Display for Table {
     }
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "–".to_owned()
 }
 
@@ -361,7 +363,7 @@ fn percent(share: f64) -> String {
 }
 
 /// A small number: `0`, `0.04`, `1.02`.
-fn short(number: f64) -> String {
+pub(super) fn short(number: f64) -> String {
     match number {
         0.0 => "0".to_owned(),
         n if n < 0.005 => "<0.01".to_owned(),
