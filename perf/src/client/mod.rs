@@ -39,8 +39,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 struct Shared {
     clock: Clock,
     recorder: RefCell<Box<Recorder>>,
-    /// Bytes that calls carry: as many as the longest does.
-    payload: Box<[u8]>,
+    /// Bytes that calls carry: as many as the longest does. Counted, as those of a program often
+    /// are, which keeps long ones off the beginning of a page: a copy of a MiB from there to a send
+    /// buffer takes a tenth longer, as its loads and stores share the low bits of their addresses.
+    payload: Rc<[u8]>,
     sizes: RefCell<SizePicks>,
     /// Calls that failed since the last tick.
     errors: Cell<u64>,
