@@ -83,7 +83,7 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let Host { name, kernel, cpu, cores, commit, date } = &self.host;
+        let Host { name, kernel, cpu, cores, commit, date, .. } = &self.host;
         let mut text =
             format!("{name} · {kernel} · {cpu}, {cores} cores\n{date} · commit {commit}\n\n");
         let heading = ["calls/s", "server/call", "client/call", "p50", "p99", "p99.9", "max"];
