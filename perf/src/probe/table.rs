@@ -54,7 +54,9 @@ fn line(text: &mut String, name_len: usize, name: &str, figures: [String; 5], ba
     // Writing to a string does not fail.
     let _ = write!(text, "{name:<name_len$}");
     for (figure, len) in figures.iter().zip([11, 11, 12, 11, 7]) {
-        let _ = write!(text, "{figure:>len$}");
+        // A figure that is wider than its column still stands apart.
+        let len = len - 1;
+        let _ = write!(text, " {figure:>len$}");
     }
     let _ = write!(text, "  {bar}");
     text.truncate(text.trim_end().len());

@@ -117,7 +117,8 @@ fn open_loop(results: &Results) -> String {
     let mut text = format!(
         "\n### Open loop\n\n\
          {}, with times from the moment at which a call was to be made. The rates are 70 % of what \
-         the least and the most able peer did above. Lateness is the generator's own.\n\n\
+         the least and the most able peer did above. Lateness is the generator's own; †: it is more \
+         than a tenth of the latency at p99, which may be the generator's then.\n\n\
          | offered | system | p50 | p99 | p99.9 | server CPU/call | lateness p99 |\n\
          |---|---|---:|---:|---:|---:|---:|\n",
         super::run::open_loop_row().name
@@ -145,10 +146,15 @@ fn open_loop(results: &Results) -> String {
     text + &reasons
 }
 
+/// Lateness of a generator from which on a latency may be its own, as a part of it.
+const LATENESS_MAX: f64 = 0.1;
+
 fn open_loop_line(system: &System, figures: &Figures) -> Line {
     let Figures { p50_ns, p99_ns, p999_ns, server_ns, lateness_p99_ns, .. } = *figures;
     let times = [p50_ns, p99_ns, p999_ns, server_ns, lateness_p99_ns];
-    let cells = [system.name.to_owned()].into_iter().chain(times.map(time)).collect();
+    let mark = if lateness_p99_ns > p99_ns * LATENESS_MAX { " †" } else { "" };
+    let name = format!("{}{mark}", system.name);
+    let cells = [name].into_iter().chain(times.map(time)).collect();
     Line { cells, ranks: Some(vec![f64::NAN, p50_ns, p99_ns, p999_ns, server_ns, f64::NAN]) }
 }
 

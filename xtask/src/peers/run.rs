@@ -150,12 +150,21 @@ impl Programs {
         let step = program(&path.to_string_lossy(), []).args(&system.arguments(row, rate, bench));
         let shown = step.to_string();
         let output = step.capture()?;
-        if !output.status.success() {
-            let error = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("`{shown}` failed: {}", error.trim_end()));
+        let document: Result<Value, _> = serde_json::from_slice(&output.stdout);
+        match document {
+            // ringcall-perf fails where its generator was late. The table marks that by itself, for
+            // every system alike.
+            Ok(document) if output.status.success() || document["runs"][0]["void"].is_string() => {
+                Ok(document)
+            }
+            Err(error) if output.status.success() => {
+                Err(format!("`{shown}` printed no JSON: {error}"))
+            }
+            _ => {
+                let error = String::from_utf8_lossy(&output.stderr);
+                Err(format!("`{shown}` failed: {}", error.trim_end()))
+            }
         }
-        serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("`{shown}` printed no JSON: {error}"))
     }
 }
 
