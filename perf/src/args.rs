@@ -291,7 +291,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seed: u64,
     /// Time that is measured, for each target of each workload [default: from 3s until the
-    /// percentile is sure, to 20s]
+    /// percentile is sure, to 10s]
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     pub(crate) duration: Option<Duration>,
     /// Time before that, which is not measured [default: until the figures settle, to 10s; none of a

@@ -35,7 +35,7 @@ const OVERHEAD: Duration = Duration::from_millis(100);
 
 /// Bounds of a run whose length is not given.
 const LENGTH_MIN: Duration = Duration::from_secs(3);
-const LENGTH_MAX: Duration = Duration::from_secs(20);
+const LENGTH_MAX: Duration = Duration::from_secs(10);
 
 /// Longest warm-up whose length is not given.
 const WARMUP_MAX: Duration = Duration::from_secs(10);
