@@ -3,11 +3,7 @@
 //! Pure: what the threads recorded tick by tick goes in, the phase comes out. Calls that were
 //! answered before the warm-up ended are in no figure.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use ringcall::ShardCounters;
 
@@ -15,6 +11,7 @@ use crate::{
     error::Failure,
     gate::{Grid, Tick},
     generator::{Interval, Latencies, Recorder, Settling, interval_of},
+    series::{Series, Slice, Sparse},
 };
 
 /// Length of a tick of a run whose length is not known, and the longest of any.
@@ -26,9 +23,6 @@ const TICKS_MIN: u64 = 10;
 /// Ticks of a section, of which several tell how sure a percentile is: long beside what disturbs
 /// single calls, and short enough that the shortest run has ten.
 const SECTION_TICKS: u64 = 3;
-
-/// Most slices of a series: where there would be more they become longer.
-const SLICES_MAX: usize = 2048;
 
 /// Fewest calls beyond a percentile, over the whole run, before it may be called sure.
 const CALLS_BEYOND_MIN: u64 = 100;
@@ -85,8 +79,6 @@ pub(crate) struct Course {
     measured_ticks: u64,
     /// Sections that there were when it was last looked how sure the percentile is.
     looked_at: usize,
-    /// Ticks of a slice of the series.
-    slice_ticks: u64,
     /// Ticks of a section.
     section_ticks: u64,
     /// The section that is being filled.
@@ -126,7 +118,7 @@ pub(crate) struct Measured {
     pub(crate) client_cpu_per_s: f64,
     pub(crate) client: ShardCounters,
     /// By tick.
-    pub(crate) series: Vec<Slice>,
+    pub(crate) series: Series,
     /// The percentile that is to be sure, of each section.
     sections: Vec<f64>,
     /// How sure the percentile is.
@@ -143,67 +135,6 @@ impl Measured {
     /// When measuring began, by the generator's clock.
     pub(crate) fn began_ns(&self) -> u64 {
         self.began.iter().map(|mark| mark.ended_ns).min().unwrap_or(0)
-    }
-}
-
-/// What all threads recorded in one tick, or in several of a long run.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Slice {
-    /// Since measuring began.
-    pub(crate) begun: Duration,
-    pub(crate) length: Duration,
-    pub(crate) latencies: Sparse,
-    pub(crate) errors: u64,
-    /// Ticks of the grid that it is.
-    pub(crate) ticks: u64,
-}
-
-impl Slice {
-    /// Adds the slice that follows it.
-    fn add(&mut self, next: &Self) {
-        self.length += next.length;
-        self.latencies = Sparse::merged([&self.latencies, &next.latencies].into_iter());
-        self.errors += next.errors;
-        self.ticks += next.ticks;
-    }
-}
-
-/// The counts of a histogram that are not zero, as (nanoseconds, calls), in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sparse(pub(crate) Vec<(u64, u64)>);
-
-impl Sparse {
-    pub(crate) fn of(latencies: &Latencies) -> Self {
-        let recorded = latencies.histogram().iter_recorded();
-        Self(
-            recorded
-                .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
-                .collect(),
-        )
-    }
-
-    pub(crate) fn calls(&self) -> u64 {
-        self.0.iter().map(|(_, calls)| calls).sum()
-    }
-
-    /// The time at a quantile; zero where there is none.
-    pub(crate) fn at(&self, quantile: f64) -> u64 {
-        let wanted = (quantile * self.calls() as f64).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let found = self.0.iter().find(|(_, calls)| {
-            seen += calls;
-            seen >= wanted
-        });
-        found.or(self.0.last()).map_or(0, |(ns, _)| *ns)
-    }
-
-    /// Those of several together.
-    pub(crate) fn merged<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
-        let mut counts = BTreeMap::new();
-        for (ns, calls) in all.flat_map(|sparse| &sparse.0) {
-            *counts.entry(*ns).or_insert(0) += calls;
-        }
-        Self(counts.into_iter().collect())
     }
 }
 
@@ -277,7 +208,6 @@ impl Course {
             settling: Settling::default(),
             measured_ticks: 0,
             looked_at: 0,
-            slice_ticks: 1,
             section_ticks: match lengths.length {
                 Length::For(length) => {
                     let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
@@ -296,7 +226,7 @@ impl Course {
                 calls_per_s: 0.0,
                 client_cpu_per_s: 0.0,
                 client: ShardCounters::default(),
-                series: Vec::new(),
+                series: Series::default(),
                 sections: Vec::new(),
                 interval: None,
                 doubts: Vec::new(),
@@ -367,7 +297,7 @@ impl Course {
 
     fn measure(&mut self, ticks: &[Tick]) {
         let measured = &mut self.measured;
-        let begun = measured.series.last().map_or(Duration::ZERO, |it| it.begun + it.length);
+        let begun = measured.series.slices.last().map_or(Duration::ZERO, |it| it.begun + it.length);
         let (mut recorded, mut errors, mut length) = (Vec::new(), 0, Duration::ZERO);
         for (tick, last) in ticks.iter().zip(&self.last) {
             measured.total.add(&tick.recorder);
@@ -383,7 +313,7 @@ impl Course {
             _ => Sparse::merged(recorded.iter()),
         };
         measured.unanswered = ticks.iter().map(|tick| tick.unanswered).sum();
-        measured.push(Slice { begun, length, latencies, errors, ticks: 1 }, &mut self.slice_ticks);
+        measured.series.push(Slice { begun, length, latencies, errors, ticks: 1 });
         self.measured_ticks += 1;
         if self.measured_ticks.is_multiple_of(self.section_ticks) {
             if self.section.count() > 0 {
@@ -416,7 +346,7 @@ impl Course {
 
     /// Ends the run with what is there. False where nothing was measured.
     pub(crate) fn cut_short(&mut self) -> bool {
-        if self.phase == Phase::Measuring && !self.measured.series.is_empty() {
+        if self.phase == Phase::Measuring && !self.measured.series.slices.is_empty() {
             let marks = self.last.clone();
             self.end(&marks);
         }
@@ -480,25 +410,6 @@ impl Mark {
 }
 
 impl Measured {
-    /// Adds a slice to the series. Where that has become long, neighbours become one.
-    fn push(&mut self, slice: Slice, slice_ticks: &mut u64) {
-        match self.series.last_mut() {
-            Some(last) if last.ticks < *slice_ticks => last.add(&slice),
-            _ => self.series.push(slice),
-        }
-        if self.series.len() > SLICES_MAX {
-            *slice_ticks *= 2;
-            let mut merged: Vec<Slice> = Vec::new();
-            for slice in self.series.drain(..) {
-                match merged.last_mut() {
-                    Some(last) if last.ticks < *slice_ticks => last.add(&slice),
-                    _ => merged.push(slice),
-                }
-            }
-            self.series = merged;
-        }
-    }
-
     fn is_sure(&self, wanted: Precision) -> bool {
         let calls = self.total.latencies().count() as f64;
         let beyond = (calls * (1.0 - wanted.quantile)) as u64;
@@ -574,8 +485,8 @@ mod tests {
         assert_eq!(measured.calls_per_s.round(), 20_000.0);
         assert_eq!(measured.client_cpu_per_s.round(), 5e8);
         assert_eq!(measured.warmed_for, millis(200));
-        assert_eq!(measured.series.len(), 10);
-        assert_eq!(measured.series[3].begun, millis(300));
+        assert_eq!(measured.series.slices.len(), 10);
+        assert_eq!(measured.series.slices[3].begun, millis(300));
         assert_eq!(measured.doubts, Vec::<String>::new());
     }
 
@@ -641,8 +552,8 @@ mod tests {
         assert!(course.take(0, tick(200_000_000)).is_empty());
         let read = course.take(1, tick(100_000_000));
         assert_eq!(read.iter().map(|(thread, _)| *thread).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(course.measured.series.len(), 1);
-        assert_eq!(course.measured.series[0].latencies.calls(), 2);
+        assert_eq!(course.measured.series.slices.len(), 1);
+        assert_eq!(course.measured.series.slices[0].latencies.calls(), 2);
     }
 
     #[test]
@@ -654,18 +565,6 @@ mod tests {
         fed.tick(&[100]);
         assert!(fed.course.cut_short());
         assert_eq!(fed.course.measured.calls_per_s.round(), 10_000.0);
-    }
-
-    #[test]
-    fn percentiles_of_sparse_counts_are_those_of_the_histogram() {
-        let mut latencies = Latencies::new().unwrap();
-        (1..=1000).for_each(|us| latencies.record(us * 1000));
-        let sparse = Sparse::of(&latencies);
-        for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
-            assert_eq!(sparse.at(quantile), latencies.at(quantile), "{quantile}");
-        }
-        assert_eq!(Sparse::merged([&sparse, &sparse].into_iter()).calls(), 2000);
-        assert_eq!(Sparse::default().at(0.5), 0);
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod probe;
 mod progress;
 mod report;
 mod selftest;
+mod series;
 mod serve;
 mod server;
 mod sweep;

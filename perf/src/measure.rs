@@ -10,12 +10,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     cost::Costs,
-    course::{Measured, Slice, percentile_name},
+    course::{Measured, percentile_name},
     error::Failure,
     extras::Extras,
     generator::{Interval, Latencies, interval_of, median},
     idle::IdleFigures,
     load::{LoadPlan, Pace},
+    series::Slice,
     target::Target,
     workload::Workload,
 };
@@ -202,7 +203,7 @@ impl Run {
             doubts,
             latencies: latencies.clone(),
             from_send: open.map(|_| measured.total.from_send.clone()),
-            series: measured.series,
+            series: measured.series.slices,
             warmed_for: measured.warmed_for,
             began_ns,
             extras: (!plan.beside.is_nothing()).then_some(extras),

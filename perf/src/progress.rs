@@ -46,7 +46,7 @@ impl Progress {
             return;
         }
         let what = self.what.borrow();
-        self.bar.set_message(match (course.phase(), course.measured.series.last()) {
+        self.bar.set_message(match (course.phase(), course.measured.series.slices.last()) {
             (Phase::WarmingUp, _) | (_, None) => format!("{what}: warming up"),
             (_, Some(last)) => {
                 let rate = last.latencies.calls() as f64 / last.length.as_secs_f64().max(1e-9);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::course::{Slice, Sparse};
+use crate::series::{Slice, Sparse};
 
 /// Most columns of a map; a longer run has several ticks in one.
 const COLUMNS_MAX: usize = 80;

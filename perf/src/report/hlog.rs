@@ -14,7 +14,7 @@ use hdrhistogram::serialization::{
 };
 
 use super::{Report, names::names};
-use crate::{course::Slice, generator::Latencies};
+use crate::{generator::Latencies, series::Slice};
 
 /// Length of an interval.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -99,7 +99,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{course::Sparse, report::sample};
+    use crate::{report::sample, series::Sparse};
 
     /// Tag, begin and histogram of each line, as the reader of the crate finds them, after the
     /// start of the log.

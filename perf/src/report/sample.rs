@@ -12,10 +12,11 @@ use ringcall::ShardCounters;
 
 use super::{Conditions, Report};
 use crate::{
-    course::{Length, Lengths, Precision, Slice, Sparse, Warmup},
+    course::{Length, Lengths, Precision, Warmup},
     generator::{Interval, Latencies},
     host::{Host, Settings},
     measure::{OpenFigures, Percentiles, Run},
+    series::{Slice, Sparse},
     target::Target,
     workload::Workload,
 };
