@@ -86,6 +86,15 @@ pub(crate) const LARGE_KEPT_TOTAL_MAX: usize = 64 * 1024 * 1024;
 /// Callers that may wait for room on a connection; one more is refused.
 pub(crate) const CALLERS_WAITING_MAX: usize = 65_536;
 
+/// Errands that may wait at a shard, for each sender; one more is given back.
+///
+/// A sender is another shard, or everybody who is on none. The queue is there from the start:
+/// 4 KiB for each pair of shards.
+pub(crate) const ERRANDS_WAITING_MAX: usize = 256;
+
+/// Errands that a shard runs in one turn, so that its connections are not kept waiting.
+pub(crate) const ERRANDS_PER_TURN_MAX: usize = 256;
+
 /// Period of a shard's heartbeat while calls are in flight.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(10);
 

@@ -22,6 +22,7 @@ use crate::{
     connection::Connection,
     executor::{self, ReadableWatch},
     listener::{self, LISTENER_TOKEN},
+    mail::Wait,
     ring::{Bell, Completion, Event},
     server,
     shard::Shard,
@@ -30,7 +31,7 @@ use crate::{
 
 /// Starts the driver of a shard on this executor.
 pub(crate) fn start(shard: &Rc<Shard>) -> io::Result<()> {
-    let bell = ReadableWatch::new(shard.remote.bell.clone())?;
+    let bell = ReadableWatch::new(shard.remote.mail.bell().clone())?;
     let driver = Driver {
         bell,
         completions: Vec::with_capacity(1024),
@@ -115,6 +116,9 @@ impl Driver {
         for completion in self.completions.drain(..) {
             handle(shard, completion);
         }
+        if shard.remote.mail.has_mail() {
+            found_work |= shard.remote.mail.run(shard);
+        }
         if found_work {
             shard.counters.turns.add(1);
         }
@@ -127,7 +131,7 @@ impl Driver {
     /// just rung leaves it and comes straight back.
     async fn reactor_turn(&mut self) {
         self.shard.counters.reactor_turns.add(1);
-        self.shard.remote.bell.ring();
+        self.shard.remote.mail.bell().ring();
         self.wait_for_bell(false).await;
         self.work_since = Instant::now();
     }
@@ -175,16 +179,21 @@ impl Driver {
         if self.work_since.elapsed() + DOZE_MAX > REACTOR_TURN_AFTER {
             self.reactor_turn().await;
         }
+        let mail = &self.shard.remote.mail;
+        mail.fall_asleep(Wait::InRing);
         if self.shard.has_work() {
+            mail.wake_up();
             return true;
         }
         let wait = self.shard.until_next_timer().map_or(DOZE_MAX, |until| until.min(DOZE_MAX));
         let mut ring = self.shard.ring.borrow_mut();
-        if let Err(error) = ring.wait(wait) {
+        let waited = ring.wait(wait);
+        mail.wake_up();
+        if let Err(error) = waited {
             tracing::warn!(%error, "waiting in the ring failed");
             return false;
         }
-        !ring.is_quiet() || wait < DOZE_MAX
+        !ring.is_quiet() || wait < DOZE_MAX || mail.has_mail()
     }
 
     /// Lets the executor sleep until there is something to do.
@@ -200,7 +209,10 @@ impl Driver {
             }
         }
         self.shard.counters.parks.add(1);
+        // Mail that came before is seen by the look for work with which the wait begins.
+        self.shard.remote.mail.fall_asleep(Wait::InExecutor);
         self.wait_for_bell(true).await;
+        self.shard.remote.mail.wake_up();
         self.shard.ring.borrow_mut().disable_bell();
         self.work_since = Instant::now();
         self.shard.heartbeat.quicken();
@@ -228,7 +240,7 @@ impl Driver {
         .await;
         shard.driver_woke();
         match rung {
-            Ok(true) => shard.remote.bell.clear(),
+            Ok(true) => shard.remote.mail.bell().clear(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "cannot wait for the ring"),
         }
@@ -256,6 +268,12 @@ impl Drop for Driver {
 #[inline]
 fn handle(shard: &Rc<Shard>, completion: Completion) {
     let Completion { token, op, event } = completion;
+    if let Event::Rung { more } = event {
+        if !more {
+            shard.watch_mail();
+        }
+        return;
+    }
     if let Event::Accepted { result, more } = event {
         listener::accepted(shard, token & !LISTENER_TOKEN, result, more);
         return;
@@ -269,6 +287,6 @@ fn handle(shard: &Rc<Shard>, completion: Completion) {
         Event::Sent { result, bytes, from } => connection.sent(result, bytes, from),
         Event::Connected { result } => connection.connected(result),
         // Connections send what they have encoded; accepts went to their listener.
-        Event::SentShared { .. } | Event::Accepted { .. } => {}
+        Event::SentShared { .. } | Event::Accepted { .. } | Event::Rung { .. } => {}
     }
 }

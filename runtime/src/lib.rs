@@ -29,6 +29,7 @@ mod inbox;
 mod intercept;
 mod listener;
 mod long_frames;
+mod mail;
 pub mod operations;
 mod pack;
 mod receive;

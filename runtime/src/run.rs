@@ -14,6 +14,7 @@ use crate::{
     config::ShardConfig,
     counters::ShardCounters,
     executor::{self, ExecutorConfig},
+    mail::Mailboxes,
     shard::{self, Shard, ShardError},
     tasks,
 };
@@ -74,7 +75,8 @@ impl RunConfig {
             preempt_timer: self.shard.preempt_timer,
         };
         let output = executor::run(&executor, || async {
-            let shard = Shard::start(self.shard, ShardPlace::default(), Arc::default())?;
+            let (place, mailboxes) = (ShardPlace::default(), Mailboxes::new(1)?);
+            let shard = Shard::start(self.shard, place, Arc::default(), mailboxes)?;
             let output = tasks::guard(future).await;
             shard.close_all();
             tasks::end_all().await;

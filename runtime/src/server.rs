@@ -27,6 +27,7 @@ use crate::{
     dispatch,
     executor::{self, ExecutorConfig, ExecutorEnd, ExecutorThread},
     listener,
+    mail::Mailboxes,
     service::Service,
     shard::{self, Remote, Shard, ShardError},
     socket::{self, SocketConfig},
@@ -117,6 +118,7 @@ struct Setup<F> {
     listener: OwnedFd,
     calls: &'static [MethodInfo],
     counters: Arc<CachePadded<Counters>>,
+    mailboxes: Mailboxes,
     factory: F,
     started: SyncSender<Result<Remote, ShardError>>,
 }
@@ -194,13 +196,16 @@ impl ServerBuilder {
         let address = local_address(&listeners)?;
         let mut server = ServerHandle { address, shards: Vec::with_capacity(cores.len()) };
         let count = cores.len() as u16;
+        let mailboxes = Mailboxes::new(cores.len()).map_err(ShardError::from)?;
         for (index, (core, listener)) in (0..).zip(cores.into_iter().zip(listeners)) {
             let info = ShardInfo { index, count, core };
             // A failure drops the handle, which stops the shards that run.
             let (counters, factory) = (Arc::default(), factory.clone());
             let (started, has_started) = sync_channel(1);
             let (config, calls) = (self.shard.clone(), self.calls);
-            let setup = Setup { config, info, listener, calls, counters, factory, started };
+            let mailboxes = mailboxes.clone();
+            let setup =
+                Setup { config, info, listener, calls, counters, mailboxes, factory, started };
             server.shards.push(start(setup, &has_started)?);
         }
         Ok(server)
@@ -277,7 +282,7 @@ impl Stopper {
                 Ordering::Release,
                 Ordering::Relaxed,
             );
-            shard.bell.ring();
+            shard.mail.bell().ring();
         }
     }
 
@@ -285,7 +290,7 @@ impl Stopper {
     pub fn stop(&self) {
         for shard in &self.0 {
             shard.stop.store(true, Ordering::Release);
-            shard.bell.ring();
+            shard.mail.bell().ring();
         }
     }
 }
@@ -367,9 +372,9 @@ where
     S: Service,
     F: Fn(ShardInfo) -> S,
 {
-    let Setup { config, info, listener, calls, counters, factory, started } = setup;
+    let Setup { config, info, listener, calls, counters, mailboxes, factory, started } = setup;
     let place = ShardPlace { index: info.index, count: info.count };
-    let shard = match Shard::start(config, place, counters) {
+    let shard = match Shard::start(config, place, counters, mailboxes) {
         Ok(shard) => shard,
         Err(error) => {
             // Who started the shard waits for this; if it is gone, nobody needs to know.

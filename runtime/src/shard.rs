@@ -2,7 +2,7 @@
 //!
 //! One executor, one ring, the connections on it and the buffers for them. Nothing in here is
 //! shared with another shard but the counters, which others only read, and the remote, through
-//! which others ask it to stop. The driver (`driver.rs`) is what moves it.
+//! which others ask it to stop or leave it errands. The driver (`driver.rs`) is what moves it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,6 +29,7 @@ use crate::{
     executor::{self, Knocker},
     heartbeat::Heartbeat,
     listener::{self, Listener},
+    mail::{Mailbox, Mailboxes},
     ring::{Bell, OwnedPool, Pool, Ring, RingError},
     slab::Slab,
 };
@@ -51,6 +52,8 @@ pub(crate) struct Shard {
     /// On an executor that is not ringcall's own; there it has one from its first task on.
     _knocker: Option<Knocker>,
     pub(crate) remote: Remote,
+    /// How to reach the other shards of the server, and this one.
+    pub(crate) mailboxes: Mailboxes,
     /// Connections that have bytes to send.
     dirty: RefCell<Vec<Rc<Connection>>>,
     /// Connections whose receive ended because the pool was empty.
@@ -93,7 +96,7 @@ pub(crate) struct Shard {
 /// How other threads reach a shard.
 #[derive(Clone)]
 pub(crate) struct Remote {
-    pub(crate) bell: Bell,
+    pub(crate) mail: Arc<Mailbox>,
     pub(crate) stop: Arc<AtomicBool>,
     /// How long to drain before stopping, in milliseconds and one; zero where nobody asked.
     pub(crate) drain_ms: Arc<AtomicU64>,
@@ -147,9 +150,13 @@ impl From<io::Error> for ShardError {
     }
 }
 
-/// Descriptors that a shard has from the start: its executor's four, its ring, bell and listener,
+/// Descriptors that a shard has from the start: its executor's four, its ring, two bells and listener,
 /// and the heartbeat's timers; and one that the executor opens for a moment.
-const DESCRIPTORS: usize = 12;
+const DESCRIPTORS: usize = 13;
+
+/// The ring's token of the bell that mail rings where the shard waits in its ring. No connection's: it
+/// has the bit of a listener, and there are not so many.
+pub(crate) const MAIL_TOKEN: u64 = u64::MAX;
 
 #[derive(Default)]
 struct SpareBuffers {
@@ -180,12 +187,16 @@ impl Shard {
         config: ShardConfig,
         place: ShardPlace,
         counters: Arc<CachePadded<Counters>>,
+        mailboxes: Mailboxes,
     ) -> Result<Rc<Self>, ShardError> {
         config.validate()?;
         let executor = executor::current().ok_or(ShardError::NoExecutor)?;
-        let bell = Bell::new()?;
+        let mail = match mailboxes.of(place.index) {
+            Some(mailbox) => Arc::clone(mailbox),
+            None => Mailbox::new(1)?,
+        };
         let mut ring = Ring::new(&config.ring)?;
-        ring.register_bell(&bell)?;
+        ring.register_bell(mail.bell())?;
         let shard = Rc::new(Self {
             config,
             place,
@@ -198,7 +209,8 @@ impl Shard {
             counters,
             heartbeat: Heartbeat::new()?,
             _knocker: Knocker::start_here()?,
-            remote: Remote { bell, stop: Arc::default(), drain_ms: Arc::default() },
+            remote: Remote { mail, stop: Arc::default(), drain_ms: Arc::default() },
+            mailboxes,
             dirty: RefCell::default(),
             starved: RefCell::default(),
             spare: RefCell::default(),
@@ -219,6 +231,7 @@ impl Shard {
             stopped: RefCell::default(),
             driver: RefCell::new(None),
         });
+        shard.watch_mail();
         driver::start(&shard)?;
         Heartbeat::start(&shard);
         CURRENT.set(Some((executor, Rc::downgrade(&shard))));
@@ -229,7 +242,10 @@ impl Shard {
     pub(crate) fn current() -> Result<Rc<Self>, ShardError> {
         match Self::existing() {
             Some(shard) => Ok(shard),
-            None => Self::start(ShardConfig::default(), ShardPlace::default(), Arc::default()),
+            None => {
+                let (config, place) = (ShardConfig::default(), ShardPlace::default());
+                Self::start(config, place, Arc::default(), Mailboxes::new(1)?)
+            }
         }
     }
 
@@ -238,6 +254,12 @@ impl Shard {
         let (of, shard) = CURRENT.with_borrow(Clone::clone)?;
         let shard = shard.upgrade()?;
         (executor::current() == Some(of)).then_some(shard)
+    }
+
+    /// Has the ring see to it that mail wakes the shard.
+    pub(crate) fn watch_mail(&self) {
+        self.ring.borrow_mut().watch(self.remote.mail.ring_bell(), MAIL_TOKEN);
+        self.wake_driver();
     }
 
     /// Notes that a connection has bytes to send; the driver sends them when its next
@@ -261,6 +283,7 @@ impl Shard {
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
         self.has_news.get()
+            || self.remote.mail.has_mail()
             || !self.gave_way.borrow().is_empty()
             || self.can_feed_starved()
             || self.must_stop()
@@ -515,6 +538,7 @@ impl Shard {
 
     /// Ends every connection at once, and lets go of everything that holds the shard.
     pub(crate) fn close_all(&self) {
+        self.remote.mail.close();
         listener::close_all(self);
         let connections = self.connections.borrow().values();
         for connection in connections {

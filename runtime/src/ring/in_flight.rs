@@ -18,10 +18,13 @@ use io_uring::{
     opcode, squeue,
     types::Fd,
 };
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::{
+    event::PollFlags,
+    net::{RecvFlags, SendFlags, SocketFlags},
+};
 use socket2::SockAddr;
 
-use super::{Completion, Event, Lease, OpId, OwnedBuffer, Pool, Socket, kernel::POOL_GROUP};
+use super::{Bell, Completion, Event, Lease, OpId, OwnedBuffer, Pool, Socket, kernel::POOL_GROUP};
 
 /// Bytes that one operation moves at most. The kernel itself stops a little below 2 GiB.
 const OPERATION_LEN_MAX: usize = 1 << 30;
@@ -58,6 +61,9 @@ pub(super) enum Operation {
         socket: Socket,
         address: Box<SockAddr>,
     },
+    Watch {
+        bell: Bell,
+    },
 }
 
 impl Operation {
@@ -87,6 +93,10 @@ impl Operation {
             Self::Connect { socket, address } => {
                 opcode::Connect::new(fd(socket), address.as_ptr().cast(), address.len()).build()
             }
+            Self::Watch { bell } => {
+                let readable = u32::from(PollFlags::IN.bits());
+                opcode::PollAdd::new(Fd(bell.as_raw_fd()), readable).multi(true).build()
+            }
         }
     }
 
@@ -96,6 +106,7 @@ impl Operation {
         match self {
             Self::Accept { .. } => Some(accepted(result, true)),
             Self::Recv { .. } => Some(received(result, filled, true)),
+            Self::Watch { .. } => Some(Event::Rung { more: true }),
             Self::RecvInto { .. }
             | Self::Send { .. }
             | Self::SendShared { .. }
@@ -115,6 +126,7 @@ impl Operation {
                 Event::SentShared { result: count(result), bytes, from }
             }
             Self::Connect { .. } => Event::Connected { result: count(result).map(drop) },
+            Self::Watch { .. } => Event::Rung { more: false },
         }
     }
 }

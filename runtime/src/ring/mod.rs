@@ -186,6 +186,11 @@ pub enum Event {
         /// Where in `bytes` the send began.
         from: usize,
     },
+    /// A bell was rung, or the watch ended.
+    Rung {
+        /// Whether the watch goes on.
+        more: bool,
+    },
     /// A connection was made or refused.
     Connected {
         /// Whether it was made.
@@ -324,6 +329,12 @@ impl Ring {
     pub fn connect(&mut self, socket: &Socket, token: u64, address: &SocketAddr) -> OpId {
         let address = Box::new((*address).into());
         self.start(token, Operation::Connect { socket: Rc::clone(socket), address })
+    }
+
+    /// Watches a bell that other threads ring: [`Event::Rung`], each time, until it fails or is
+    /// cancelled. It need not be cleared.
+    pub fn watch(&mut self, bell: &Bell, token: u64) -> OpId {
+        self.start(token, Operation::Watch { bell: bell.clone() })
     }
 
     /// Asks the kernel to end an operation. Its final completion comes in any case: with
