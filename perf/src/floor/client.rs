@@ -331,7 +331,10 @@ impl Client {
                 }
             }
             // It starts no such operation.
-            Event::SentShared { .. } | Event::Accepted { .. } | Event::Connected { .. } => {}
+            Event::SentShared { .. }
+            | Event::Accepted { .. }
+            | Event::Connected { .. }
+            | Event::Rung { .. } => {}
         }
         Ok(())
     }

@@ -112,7 +112,7 @@ impl Shard {
             Event::SentShared { result, bytes, from } => {
                 self.sent_shared(token, result, bytes, from);
             }
-            Event::Connected { .. } => {}
+            Event::Connected { .. } | Event::Rung { .. } => {}
         }
     }
 
