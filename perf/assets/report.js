@@ -343,7 +343,8 @@ function course() {
       ],
     };
   }, `after ${digits(run.warmed_for_s)} s of warm-up`));
-  return section("Latency over time", `Colour: how many calls took so long of those that ended then, on a log scale.${page.repeat_note}`, element("div", "grid", ...cards));
+  const waiting = page.open ? " The last column has calls without an answer too, with the time that they had waited." : "";
+  return section("Latency over time", `Colour: how many calls took so long of those that ended then, on a log scale.${waiting}${page.repeat_note}`, element("div", "grid", ...cards));
 }
 
 // Only where a target met several rates under one workload.

@@ -3,14 +3,14 @@
 //! Pure: what the threads recorded tick by tick goes in, the phase comes out. Calls that were
 //! answered before the warm-up ended are in no figure.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, fmt, mem, time::Duration};
 
 use ringcall::ShardCounters;
 
 use crate::{
     error::Failure,
     gate::{Grid, Tick},
-    generator::{Interval, Latencies, Recorder, Settling, interval_of},
+    generator::{Interval, Latencies, Recorder, Settling, Unanswered, interval_of},
     series::{Series, Slice, Sparse},
 };
 
@@ -83,6 +83,8 @@ pub(crate) struct Course {
     section_ticks: u64,
     /// The section that is being filled.
     section: Latencies,
+    /// Each thread's calls without an answer when it ended the last tick that was measured.
+    unanswered: Vec<Unanswered>,
     pub(crate) measured: Measured,
 }
 
@@ -110,8 +112,9 @@ pub(crate) struct Measured {
     pub(crate) errors_before: u64,
     /// Calls that the slow handler answered; they are in `calls_per_s` and in no latency.
     pub(crate) slow_calls: u64,
-    /// Calls that were due at the end and were not answered.
-    pub(crate) unanswered: u64,
+    /// What calls had waited that were due at the end and were not answered; they are in `total`
+    /// too, and in the last of `series`. Empty where the load is closed.
+    pub(crate) bounds: Latencies,
     /// Time that was measured.
     pub(crate) passed: Duration,
     pub(crate) calls_per_s: f64,
@@ -216,12 +219,13 @@ impl Course {
                 Length::UntilSure { .. } => SECTION_TICKS,
             },
             section: Latencies::new()?,
+            unanswered: Vec::new(),
             measured: Measured {
                 total,
                 errors: 0,
                 errors_before: 0,
                 slow_calls: 0,
-                unanswered: 0,
+                bounds: Latencies::new()?,
                 passed: Duration::ZERO,
                 calls_per_s: 0.0,
                 client_cpu_per_s: 0.0,
@@ -248,16 +252,16 @@ impl Course {
             waiting.push_back(tick);
         }
         while self.waiting.iter().all(|waiting| !waiting.is_empty()) {
-            let ticks: Vec<Tick> =
+            let mut ticks: Vec<Tick> =
                 self.waiting.iter_mut().filter_map(VecDeque::pop_front).collect();
-            self.take_all(&ticks);
+            self.take_all(&mut ticks);
             read.extend(ticks.into_iter().map(|tick| tick.recorder).enumerate());
         }
         read
     }
 
     /// Takes one tick of every thread.
-    fn take_all(&mut self, ticks: &[Tick]) {
+    fn take_all(&mut self, ticks: &mut [Tick]) {
         let end_ns = self.grid.end_of(self.ticks);
         self.ticks += 1;
         match self.phase {
@@ -295,7 +299,7 @@ impl Course {
         }
     }
 
-    fn measure(&mut self, ticks: &[Tick]) {
+    fn measure(&mut self, ticks: &mut [Tick]) {
         let measured = &mut self.measured;
         let begun = measured.series.slices.last().map_or(Duration::ZERO, |it| it.begun + it.length);
         let (mut recorded, mut errors, mut length) = (Vec::new(), 0, Duration::ZERO);
@@ -312,7 +316,8 @@ impl Course {
             1 => recorded.swap_remove(0),
             _ => Sparse::merged(recorded.iter()),
         };
-        measured.unanswered = ticks.iter().map(|tick| tick.unanswered).sum();
+        let unanswered = ticks.iter_mut().map(|tick| mem::take(&mut tick.unanswered));
+        self.unanswered = unanswered.collect();
         measured.series.push(Slice { begun, length, latencies, errors, ticks: 1 });
         self.measured_ticks += 1;
         if self.measured_ticks.is_multiple_of(self.section_ticks) {
@@ -358,6 +363,8 @@ impl Course {
         self.phase = Phase::Over;
         let wanted = self.lengths.precision;
         let measured = &mut self.measured;
+        let calls = measured.total.latencies().count() + measured.slow_calls;
+        measured.add_unanswered(mem::take(&mut self.unanswered), marks);
         measured.interval = measured.interval(wanted.quantile);
         for (began, ended) in measured.began.iter().zip(marks) {
             let ns = ended.ended_ns.saturating_sub(began.ended_ns).max(1);
@@ -370,14 +377,13 @@ impl Course {
             by_thread.map(|(began, ended)| ended.ended_ns.saturating_sub(began.ended_ns)).sum();
         let passed = Duration::from_nanos(passed_ns / marks.len().max(1) as u64);
         measured.passed = passed;
-        let calls = measured.total.latencies().count() + measured.slow_calls;
         measured.calls_per_s = calls as f64 / passed.as_secs_f64().max(1e-9);
         let beyond = 1.0 - wanted.quantile;
-        if measured.unanswered as f64 > calls as f64 * beyond / 2.0 {
+        let unanswered = measured.bounds.count();
+        if unanswered as f64 > (calls + unanswered) as f64 * beyond / 2.0 {
             measured.doubts.push(format!(
-                "{} calls that were due had no answer when it ended, and are in no figure: {} and \
-                 what is above may be worse",
-                measured.unanswered,
+                "{unanswered} calls that were due had no answer when it ended, and count with the \
+                 time that they had waited: {} and what is above it are longer than is shown",
                 percentile_name(wanted.quantile)
             ));
         }
@@ -410,6 +416,19 @@ impl Mark {
 }
 
 impl Measured {
+    /// Adds the calls without an answer, each with the time that it had waited at the end of its
+    /// thread.
+    fn add_unanswered(&mut self, unanswered: Vec<Unanswered>, ended: &[Mark]) {
+        let Some(open) = &mut self.total.open else { return };
+        for (of_thread, mark) in unanswered.into_iter().zip(ended) {
+            of_thread.add_to(open, mark.ended_ns, &mut self.bounds);
+        }
+        if let Some(last) = self.series.slices.last_mut() {
+            let bounds = Sparse::of(&self.bounds);
+            last.latencies = Sparse::merged([&last.latencies, &bounds].into_iter());
+        }
+    }
+
     fn is_sure(&self, wanted: Precision) -> bool {
         let calls = self.total.latencies().count() as f64;
         let beyond = (calls * (1.0 - wanted.quantile)) as u64;
@@ -462,7 +481,7 @@ mod tests {
             let mut counters = ShardCounters::default();
             counters.cpu_ns = 50_000_000 * self.ticks;
             let recorder = Box::new(recorder);
-            let (slow_calls, unanswered) = (0, 0);
+            let (slow_calls, unanswered) = (0, Unanswered::default());
             let tick = Tick { recorder, errors: 1, slow_calls, unanswered, ended_ns, counters };
             self.course.take(0, tick);
             self.course.phase()
@@ -544,7 +563,7 @@ mod tests {
         let tick = |ended_ns| {
             let mut recorder = Box::new(Recorder::closed().unwrap());
             recorder.record(Timing { due_ns: 0, free_ns: 0, sent_ns: 0, done_ns: 5_000 });
-            let (errors, slow_calls, unanswered) = (0, 0, 0);
+            let (errors, slow_calls, unanswered) = (0, 0, Unanswered::default());
             let counters = ShardCounters::default();
             Tick { recorder, errors, slow_calls, unanswered, ended_ns, counters }
         };
@@ -565,6 +584,41 @@ mod tests {
         fed.tick(&[100]);
         assert!(fed.course.cut_short());
         assert_eq!(fed.course.measured.calls_per_s.round(), 10_000.0);
+    }
+
+    /// A call that hangs is the longest there is, and may be none of those that are missing.
+    #[test]
+    fn calls_without_an_answer_at_the_end_are_in_the_tail_and_not_in_the_rate() {
+        let lengths = Lengths {
+            warmup: Warmup::For(Duration::ZERO),
+            length: Length::For(millis(1000)),
+            precision: PRECISION,
+        };
+        let grid = lengths.grid(0);
+        let mut course = Course::begin(lengths, grid, 1, true).unwrap();
+        for number in 0..10 {
+            let mut recorder = Box::new(Recorder::open().unwrap());
+            let timing = Timing { due_ns: 0, free_ns: 0, sent_ns: 0, done_ns: 5_000 };
+            (0..100).for_each(|_| recorder.record(timing));
+            let ended_ns = grid.end_of(number);
+            // Those of the ticks before the last are answered by then.
+            let made = if number == 9 { vec![400_000_000; 20] } else { vec![1; 50] };
+            let unanswered = Unanswered { made, rest: None, full_ns: 0 };
+            let (errors, slow_calls, counters) = (0, 0, ShardCounters::default());
+            course.take(0, Tick { recorder, errors, slow_calls, unanswered, ended_ns, counters });
+        }
+        assert_eq!(course.phase(), Phase::Over);
+        let measured = &course.measured;
+        assert_eq!(measured.calls_per_s.round(), 1000.0);
+        assert_eq!([measured.bounds.count(), measured.total.latencies().count()], [20, 1020]);
+        assert_eq!(measured.total.from_send.count(), 1000);
+        let longest = measured.total.latencies().max();
+        assert!(longest.abs_diff(600_000_000) < 1_000_000, "{longest}");
+        assert!(measured.total.latencies().at(0.99) > 599_000_000);
+        let of_series: u64 = measured.series.slices.iter().map(|it| it.latencies.calls()).sum();
+        assert_eq!(of_series, 1020);
+        let doubt = "20 calls that were due had no answer when it ended, and count with";
+        assert!(measured.doubts[0].starts_with(doubt), "{:?}", measured.doubts);
     }
 
     #[test]

@@ -15,7 +15,11 @@ use std::{
 
 use ringcall::ShardCounters;
 
-use crate::{error::Failure, extras::Extras, generator::Recorder};
+use crate::{
+    error::Failure,
+    extras::Extras,
+    generator::{Recorder, Unanswered},
+};
 
 /// Longest time for which a client thread does not look whether the run is over.
 pub(crate) const LOOK_AFTER: Duration = Duration::from_millis(50);
@@ -39,7 +43,7 @@ pub(crate) struct Tick {
     /// Calls that the slow handler answered in it.
     pub(crate) slow_calls: u64,
     /// Calls that were due when it ended and were not answered; of an open load.
-    pub(crate) unanswered: u64,
+    pub(crate) unanswered: Unanswered,
     /// When it ended, by the generator's clock.
     pub(crate) ended_ns: u64,
     /// What the thread's shard had counted by then since the load began, with the thread's CPU

@@ -59,6 +59,7 @@ pub(crate) struct ServerFigures {
 pub(crate) struct Run {
     pub(crate) target: Target,
     pub(crate) workload: Workload,
+    /// Calls that were answered.
     pub(crate) calls: u64,
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
@@ -73,6 +74,9 @@ pub(crate) struct Run {
     pub(crate) client: ShardCounters,
     /// What an open load has besides.
     pub(crate) open: Option<OpenFigures>,
+    /// What calls had waited that had no answer at the end; they are in `latencies` too, and not in
+    /// `calls`. Empty where the load is closed.
+    pub(crate) bounds: Latencies,
     /// What calls cost besides CPU time, where that was asked for.
     pub(crate) cost: Option<Costs>,
     /// What idle connections cost that were held beside the load, where there were some.
@@ -107,6 +111,9 @@ pub(crate) struct OpenFigures {
     pub(crate) from_send_ns: Percentiles,
     /// How late the generator was.
     pub(crate) lateness_ns: Percentiles,
+    /// Calls that were due at the end and had no answer, which count with the time that they had
+    /// waited: a lower bound of their latency.
+    pub(crate) unanswered: u64,
 }
 
 impl Percentiles {
@@ -150,7 +157,9 @@ impl Run {
         server: Option<ServerFigures>,
     ) -> Result<Self, Failure> {
         let latencies = measured.total.latencies();
-        if latencies.count() == 0 {
+        let unanswered = measured.bounds.count();
+        let calls = latencies.count().saturating_sub(unanswered);
+        if calls == 0 {
             let count = measured.errors + measured.errors_before;
             return Err(match first_error {
                 Some(first) => Failure::CallsFailed { count, first },
@@ -164,6 +173,7 @@ impl Run {
                 offered_per_s: arrivals.offered_per_s(passed),
                 from_send_ns: Percentiles::of(&measured.total.from_send),
                 lateness_ns: Percentiles::of(&open.lateness),
+                unanswered,
             }),
             _ => None,
         };
@@ -184,7 +194,7 @@ impl Run {
         Ok(Self {
             target,
             workload,
-            calls: latencies.count(),
+            calls,
             errors: measured.errors,
             first_error: first_error.filter(|_| measured.errors > 0),
             calls_per_s,
@@ -196,6 +206,7 @@ impl Run {
             server: server.map(|server| server.counters),
             client: measured.client,
             open,
+            bounds: measured.bounds,
             cost: None,
             idle: None,
             interval: measured.interval,
@@ -229,6 +240,7 @@ impl Run {
             offered_per_s: median(opens.iter().map(|open| open.offered_per_s).collect()),
             from_send_ns: Percentiles::of_repeats(opens.iter().map(|open| &open.from_send_ns)),
             lateness_ns: Percentiles::of_repeats(opens.iter().map(|open| &open.lateness_ns)),
+            unanswered: opens.iter().map(|open| open.unanswered).sum(),
         });
         let latency_ns = Percentiles::of_repeats(repeats.iter().map(|run| &run.latency_ns));
         let mut doubts: Vec<String> = Vec::new();

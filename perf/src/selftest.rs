@@ -142,9 +142,11 @@ impl Check {
 fn checks(run: &Run, stops: &[(u64, u64)]) -> Vec<Check> {
     let length: Duration = run.series.iter().map(|slice| slice.length).sum();
     let end_ns = run.began_ns + length.as_nanos() as u64;
-    // Calls are recorded when they are answered: those of a stop when it ends.
-    let within = stops.iter().filter(|(_, end)| (run.began_ns..end_ns).contains(end));
-    let lengths: Vec<f64> = within.map(|(begun, end)| (end - begun) as f64).collect();
+    // Calls are recorded when they are answered: those of a stop when it ends, or with what they
+    // had waited when measuring ends before it does.
+    let within = stops.iter().filter(|(begun, end)| *end >= run.began_ns && *begun < end_ns);
+    let lengths: Vec<f64> =
+        within.map(|(begun, end)| ((*end).min(end_ns) - begun) as f64).collect();
     let longest = lengths.iter().copied().fold(0.0, f64::max);
     let all_ns = length.as_nanos() as f64;
     CHECKED

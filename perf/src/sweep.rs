@@ -7,7 +7,7 @@ use crate::{
     args::SweepArgs,
     bench::{self, Plan},
     error::Failure,
-    generator::{Arrivals, Rate, Spacing},
+    generator::{Arrivals, Latencies, Rate, Spacing},
     host::{self, Host},
     interrupt::Interrupt,
     load::{Outcome, Pace},
@@ -202,6 +202,14 @@ impl Slo {
     }
 }
 
+/// The part of the calls that were answered which were so within a time. What has no answer is no
+/// part of them.
+fn good_share(run: &Run, within_ns: u64) -> f64 {
+    let count = |latencies: &Latencies, to_ns| latencies.histogram().count_between(0, to_ns);
+    let answered = |to_ns| count(&run.latencies, to_ns) - count(&run.bounds, to_ns);
+    answered(within_ns) as f64 / answered(u64::MAX).max(1) as f64
+}
+
 fn offered(run: &Run) -> f64 {
     run.open.map_or(run.calls_per_s, |open| open.offered_per_s)
 }
@@ -222,8 +230,7 @@ fn table(runs: &[Run], within: Duration, found: Option<&Found>) -> String {
         "failed"
     );
     for run in runs {
-        let good = run.latencies.histogram().count_between(0, ns(within));
-        let goodput = run.calls_per_s * good as f64 / run.calls.max(1) as f64;
+        let goodput = run.calls_per_s * good_share(run, ns(within));
         let server = run.server_cpu_ns_per_call.map(|cpu| cpu * run.calls_per_s / 1e7);
         text += &format!(
             "{:>8}  {:>8}  {:>8}  {:>6}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>6}{}\n",

@@ -82,6 +82,7 @@ fn assert_is_run(run: &Value) {
         "server_cpu_ns_per_call",
         "size",
         "target",
+        "unanswered",
         "void",
     ];
     assert_eq!(keys(run), expected);

@@ -29,8 +29,9 @@ fn stderr(output: &Output) -> String {
 /// The one run of a bench that is as short as can be. Where cores are shared its figures are void,
 /// which says nothing against it here.
 fn run(args: &[&str]) -> Value {
-    let short = ["--target", "ringcall", "--duration", "200ms", "--warmup", "20ms", "--json", "-"];
-    let output = perf(&[&["bench", "--connections", "2"], args, &short[..]].concat());
+    let target = if args.contains(&"--target") { &[][..] } else { &["--target", "ringcall"] };
+    let short = ["--duration", "200ms", "--warmup", "20ms", "--json", "-"];
+    let output = perf(&[&["bench", "--connections", "2"], target, args, &short[..]].concat());
     let error = stderr(&output);
     assert!(output.status.success() || error.contains("is void"), "{args:?}: {error}");
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -87,10 +88,28 @@ fn an_open_load_offers_its_rate_and_tells_how_late_it_was() {
     }
 }
 
+/// More is due than anything here can do: what is left over has waited for longest.
+#[test]
+fn every_call_that_was_due_is_in_the_latencies_answered_or_not() {
+    for target in ["ringcall", "floor", "server"] {
+        let rate = 2e6;
+        let run = run(&["--rate", "2M", "--arrivals", "even", "--depth", "8", "--target", target]);
+        let figure = |key: &str| run[key].as_f64().unwrap();
+        let (calls, unanswered) = (figure("calls"), figure("unanswered"));
+        let due = rate * calls / figure("calls_per_s");
+        assert!(unanswered > 0.0, "{target}: {run}");
+        // Those of the warm-up that were left over come on top.
+        assert!(calls + unanswered >= due * 0.99, "{target}: {due} were due: {run}");
+        let doubts = run["doubts"].as_array().unwrap();
+        let doubts: Vec<&str> = doubts.iter().filter_map(Value::as_str).collect();
+        assert!(doubts.iter().any(|it| it.contains("had no answer when it ended")), "{doubts:?}");
+    }
+}
+
 #[test]
 fn a_closed_loop_offers_nothing() {
     let run = run(&[]);
-    for key in ["offered_per_s", "latency_from_send_ns", "lateness_ns", "void"] {
+    for key in ["offered_per_s", "latency_from_send_ns", "lateness_ns", "unanswered", "void"] {
         assert!(run[key].is_null(), "{key}: {}", run[key]);
     }
 }

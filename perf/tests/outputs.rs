@@ -146,9 +146,10 @@ fn a_directory_gets_every_format_with_the_same_figures() {
 #[test]
 fn files_are_written_where_each_is_asked_for() {
     let directory = Directory::new("cli-each");
-    let [html, csv, hlog, hgrm] = ["a.html", "b.csv", "c.hlog", "run"].map(|it| directory.path(it));
+    let [html, table, hlog, hgrm] =
+        ["a.html", "b.csv", "c.hlog", "run"].map(|it| directory.path(it));
     // Many calls are not due in so short a time; whether the run is void does not matter.
-    let args = ["--target", "ringcall", "--rate", "2k", "--html", &html, "--csv", &csv];
+    let args = ["--target", "ringcall", "--rate", "2k", "--html", &html, "--csv", &table];
     let output = output_of(&[&args[..], &["--hlog", &hlog, "--hgrm", &hgrm]].concat());
     let expected = [
         "a.html",
@@ -160,11 +161,14 @@ fn files_are_written_where_each_is_asked_for() {
     assert_eq!(names(&directory.0), expected, "{}", stderr_of(&output));
     let data = data_of(&directory.read("a.html"));
     assert!(!data["runs"][0]["from_send"].as_array().unwrap().is_empty());
-    assert_eq!(
-        total_of(&directory.read(expected[3])),
-        total_of(&directory.read(expected[4])),
-        "each call counts in both"
-    );
+    let table = directory.read("b.csv");
+    let mut lines = csv::Reader::from_reader(table.as_bytes());
+    let column = lines.headers().unwrap().iter().position(|it| it == "unanswered").unwrap();
+    let unanswered: u64 = lines.records().next().unwrap().unwrap()[column].parse().unwrap();
+    // Each call counts in both; one without an answer has waited since it was due.
+    let [from_due, from_send] = [3, 4].map(|file| total_of(&directory.read(expected[file])));
+    assert_eq!(from_due, from_send + unanswered);
+    assert_eq!(calls_of(&directory.read("c.hlog"), "2x256-64B-ringcall"), from_due);
 }
 
 #[test]

@@ -38,26 +38,23 @@ impl Maker {
         self.clients[self.own].client().is_open()
     }
 
-    /// Makes one call that was due at a time.
+    /// Makes one call that is not slow.
     #[inline]
-    pub(super) async fn call(
+    pub(super) async fn call(&self, shared: &Shared, request: &Payload<'_>) -> Outcome {
+        if shared.is_plain {
+            let reply = self.clients[self.own].echo(request).await;
+            return outcome(reply.map(|it| it.bytes.len()), request);
+        }
+        self.call_many(shared.fanout, request).await
+    }
+
+    /// Makes a call to a handler that takes its time, which was due at a time.
+    pub(super) async fn call_slowly(
         &self,
         shared: &Shared,
         request: &Payload<'_>,
         due_ns: u64,
     ) -> Outcome {
-        if shared.is_plain {
-            let reply = self.clients[self.own].echo(request).await;
-            return outcome(reply.map(|it| it.bytes.len()), request);
-        }
-        if shared.is_slow_turn() {
-            return self.call_slowly(shared, request, due_ns).await;
-        }
-        self.call_many(shared.fanout, request).await
-    }
-
-    /// Makes a call to a handler that takes its time.
-    async fn call_slowly(&self, shared: &Shared, request: &Payload<'_>, due_ns: u64) -> Outcome {
         let linger = Linger { us: shared.slow_us, bytes: request.bytes };
         let reply = self.clients[self.own].linger(&linger).await.map(|it| it.bytes.len());
         match outcome(reply, request) {

@@ -14,7 +14,11 @@ pub(super) async fn calls(maker: Maker, shared: Rc<Shared>) {
     let mut begun_ns = shared.clock.now_ns();
     while !shared.is_over.get() {
         let request = shared.next_payload();
-        let outcome = maker.call(&shared, &request, begun_ns).await;
+        let outcome = if shared.is_slow_turn() {
+            maker.call_slowly(&shared, &request, begun_ns).await
+        } else {
+            maker.call(&shared, &request).await
+        };
         let mut done_ns = shared.clock.now_ns();
         match outcome {
             Outcome::Answered => {

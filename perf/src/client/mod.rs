@@ -20,7 +20,7 @@ use std::{
 
 use ringcall::{RunConfig, ShardCounters};
 
-use self::call::Maker;
+use self::{call::Maker, open::Due};
 use crate::{
     error::Failure,
     extras::Extras,
@@ -59,9 +59,6 @@ struct Shared {
     slow_us: u32,
     /// Calls that it answered since the last tick.
     slow_calls: Cell<u64>,
-    /// Calls of an open load that are made and not answered, and when the next is due.
-    in_flight: Cell<u64>,
-    next_due_ns: Cell<u64>,
     extras: RefCell<Extras>,
 }
 
@@ -101,8 +98,9 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
     if let Some(schedule) = &mut schedule {
         schedule.begin(grid.measuring_ns(), grid.measuring_ns() - grid.begin_ns);
     }
+    let mut due = None;
     match (schedule, thread.target) {
-        (Some(schedule), _) => open::start(&clients, depth, schedule, &shared),
+        (Some(schedule), _) => due = Some(open::start(&clients, depth, schedule, &shared)),
         (None, Target::Stream) => {
             for client in clients.iter() {
                 shared.begins();
@@ -120,7 +118,7 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
         let per_s = per_s / thread.threads as f64;
         ringcall::spawn(churn::churn(thread.address, per_s, Rc::clone(&shared)));
     }
-    tell(&thread, grid, &shared, &begun).await?;
+    tell(&thread, grid, &shared, due.as_deref(), &begun).await?;
     shared.is_over.set(true);
     drain(&shared).await;
     let extras = shared.extras.replace(Extras::new()?);
@@ -132,6 +130,7 @@ async fn tell(
     thread: &ClientThread,
     grid: Grid,
     shared: &Shared,
+    due: Option<&Due>,
     begun: &ShardCounters,
 ) -> Result<(), Failure> {
     for number in 0.. {
@@ -154,7 +153,7 @@ async fn tell(
             recorder,
             errors: shared.errors.take(),
             slow_calls: shared.slow_calls.take(),
-            unanswered: unanswered(thread, shared, ended_ns),
+            unanswered: due.map(Due::unanswered).unwrap_or_default(),
             ended_ns,
             counters,
         });
@@ -163,15 +162,6 @@ async fn tell(
         }
     }
     Ok(())
-}
-
-/// Calls of an open load that were due and are not answered: those that were made, and those that
-/// wait for a caller, as many as become due in the time by which the oldest of them is late.
-fn unanswered(thread: &ClientThread, shared: &Shared, now_ns: u64) -> u64 {
-    let Pace::Open(arrivals) = &thread.plan.pace else { return 0 };
-    let late = Duration::from_nanos(now_ns.saturating_sub(shared.next_due_ns.get()));
-    let per_s = arrivals.offered_per_s(late) / thread.threads as f64;
-    shared.in_flight.get() + (late.as_secs_f64() * per_s) as u64
 }
 
 impl Shared {
@@ -199,14 +189,16 @@ impl Shared {
             slow_due: Cell::new(0.0),
             slow_us: beside.slow.map_or(0, |slow| slow.time.as_micros() as u32),
             slow_calls: Cell::new(0),
-            in_flight: Cell::new(0),
-            next_due_ns: Cell::new(u64::MAX),
             extras: RefCell::new(Extras::new()?),
         })
     }
 
     /// Whether the call that is made now goes to the slow handler.
+    #[inline]
     fn is_slow_turn(&self) -> bool {
+        if self.is_plain {
+            return false;
+        }
         let due = self.slow_due.get() + self.slow_share;
         let is_due = due >= 1.0;
         self.slow_due.set(if is_due { due - 1.0 } else { due });

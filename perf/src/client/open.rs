@@ -17,12 +17,25 @@ use super::{
     call::{Maker, Outcome},
 };
 use crate::{
-    generator::{Schedule, Timing},
+    generator::{Schedule, Timing, Unanswered},
     target::EchoClient,
 };
 
 /// Calls that the pacer gives out before it lets others run: they are sent together.
 const AT_ONCE_MAX: u32 = 512;
+
+/// What stands for a caller without a call: no call is due then.
+const NO_CALL: u64 = u64::MAX;
+
+/// What is due on a thread, and what of it has no answer.
+pub(super) struct Due {
+    schedule: RefCell<Schedule>,
+    /// When there was last no caller free: whatever was due by then waited for one.
+    full_ns: Cell<u64>,
+    /// When the call of each caller was due; [`NO_CALL`] where it has none. In one place, as all of
+    /// it is looked through at every tick.
+    in_flight: Box<[Cell<u64>]>,
+}
 
 /// The callers of one connection.
 struct Connection {
@@ -33,6 +46,8 @@ struct Connection {
 /// A task that makes one call at a time.
 #[derive(Default)]
 struct Caller {
+    /// Its number among those of the thread.
+    number: usize,
     /// The call that it was given.
     job: Cell<Option<Job>>,
     waker: RefCell<Option<Waker>>,
@@ -50,49 +65,40 @@ struct Job {
     size: Option<u32>,
 }
 
-/// Starts the callers of each connection, and the pacer.
+/// Starts the callers of each connection, and the pacer. Gives what they work off.
 pub(super) fn start(
     clients: &Rc<[EchoClient]>,
     depth: usize,
     schedule: Schedule,
     shared: &Rc<Shared>,
-) {
+) -> Rc<Due> {
+    let due = Rc::new(Due {
+        schedule: RefCell::new(schedule),
+        full_ns: Cell::new(0),
+        in_flight: vec![Cell::new(NO_CALL); clients.len() * depth].into(),
+    });
     let mut connections = Vec::new();
     for own in 0..clients.len() {
         let connection = Rc::new(Connection { free: RefCell::default() });
-        for _ in 0..depth {
-            let caller = Rc::<Caller>::default();
+        for nth in 0..depth {
+            let caller = Rc::new(Caller { number: own * depth + nth, ..Caller::default() });
             connection.free.borrow_mut().push(Rc::clone(&caller));
             shared.begins();
             let (maker, connection) = (Maker::new(clients, own), Rc::clone(&connection));
-            ringcall::spawn(calls(maker, caller, connection, Rc::clone(shared)));
+            let (due, shared) = (Rc::clone(&due), Rc::clone(shared));
+            ringcall::spawn(calls(maker, caller, connection, due, shared));
         }
         connections.push(connection);
     }
-    ringcall::spawn(pace(connections, schedule, Rc::clone(shared)));
+    ringcall::spawn(pace(connections, Rc::clone(&due), Rc::clone(shared)));
+    due
 }
 
 /// Gives out calls when they are due.
-async fn pace(connections: Vec<Rc<Connection>>, mut schedule: Schedule, shared: Rc<Shared>) {
+async fn pace(connections: Vec<Rc<Connection>>, due: Rc<Due>, shared: Rc<Shared>) {
     let mut turn = 0;
-    // When there was last no caller free: whatever was due by then waited for one.
-    let mut full_ns = 0;
     while !shared.is_over.get() && shared.callers.get() > 0 {
-        for _ in 0..AT_ONCE_MAX {
-            let due_ns = schedule.due_ns();
-            if due_ns > shared.clock.now_ns() {
-                break;
-            }
-            let Some(caller) = next_free(&connections, &mut turn) else {
-                full_ns = shared.clock.now_ns();
-                break;
-            };
-            let free_ns = if due_ns <= full_ns { caller.freed_ns.get() } else { 0 };
-            shared.in_flight.set(shared.in_flight.get() + 1);
-            caller.begin(Job { due_ns, free_ns, size: schedule.size() });
-            schedule.advance();
-        }
-        shared.next_due_ns.set(schedule.due_ns());
+        due.give_out(&connections, &mut turn, &shared);
         ringcall::yield_now().await;
     }
     // Callers that wait for a call are woken to see that it is over.
@@ -116,17 +122,62 @@ fn next_free(connections: &[Rc<Connection>], turn: &mut usize) -> Option<Rc<Call
     None
 }
 
+impl Due {
+    /// Gives the calls that are due to callers that are free.
+    fn give_out(&self, connections: &[Rc<Connection>], turn: &mut usize, shared: &Shared) {
+        let mut schedule = self.schedule.borrow_mut();
+        for _ in 0..AT_ONCE_MAX {
+            let due_ns = schedule.due_ns();
+            if due_ns > shared.clock.now_ns() {
+                return;
+            }
+            let Some(caller) = next_free(connections, turn) else {
+                return self.full_ns.set(shared.clock.now_ns());
+            };
+            let free_ns = if due_ns <= self.full_ns.get() { caller.freed_ns.get() } else { 0 };
+            self.in_flight[caller.number].set(due_ns);
+            caller.begin(Job { due_ns, free_ns, size: schedule.size() });
+            schedule.advance();
+        }
+    }
+
+    /// The call of a caller waits for an answer no longer.
+    #[inline]
+    fn ended(&self, caller: &Caller) {
+        self.in_flight[caller.number].set(NO_CALL);
+    }
+
+    /// The calls without an answer, as of now.
+    pub(super) fn unanswered(&self) -> Unanswered {
+        let made = self.in_flight.iter().map(Cell::get).filter(|due_ns| *due_ns != NO_CALL);
+        let rest = Some(self.schedule.borrow().clone());
+        Unanswered { made: made.collect(), rest, full_ns: self.full_ns.get() }
+    }
+}
+
 /// Makes the calls that a caller is given.
-async fn calls(maker: Maker, caller: Rc<Caller>, connection: Rc<Connection>, shared: Rc<Shared>) {
+async fn calls(
+    maker: Maker,
+    caller: Rc<Caller>,
+    connection: Rc<Connection>,
+    due: Rc<Due>,
+    shared: Rc<Shared>,
+) {
     while let Some(job) = caller.next(&shared).await {
         let request = match job.size {
             Some(size) => shared.payload_of(size),
             None => shared.next_payload(),
         };
         let sent_ns = shared.clock.now_ns();
-        let outcome = maker.call(&shared, &request, job.due_ns).await;
+        let outcome = if shared.is_slow_turn() {
+            // It has a figure of its own, and is none of the calls of which this takes note.
+            due.ended(&caller);
+            maker.call_slowly(&shared, &request, job.due_ns).await
+        } else {
+            maker.call(&shared, &request).await
+        };
         let done_ns = shared.clock.now_ns();
-        shared.in_flight.set(shared.in_flight.get() - 1);
+        due.ended(&caller);
         match outcome {
             Outcome::Answered => {
                 let Job { due_ns, free_ns, .. } = job;

@@ -8,7 +8,8 @@
 //! receives while it measures.
 
 use std::{
-    collections::VecDeque, io, mem, net::TcpStream, os::fd::OwnedFd, rc::Rc, time::Duration,
+    collections::VecDeque, io, iter::repeat_n, mem, net::TcpStream, os::fd::OwnedFd, rc::Rc,
+    time::Duration,
 };
 
 use ringcall::{
@@ -25,7 +26,7 @@ use crate::{
     error::Failure,
     extras::Extras,
     gate::{ThreadEnd, Tick},
-    generator::{Clock, Recorder, Schedule, Timing},
+    generator::{Clock, Recorder, Schedule, Timing, Unanswered},
     load::{ClientThread, Pace},
     measure::thread_cpu_ns,
 };
@@ -58,8 +59,6 @@ struct OpenLoad {
     turn: usize,
     /// When there was last no room for one more: whatever was due by then waited for it.
     full_ns: u64,
-    /// Calls a second that are due.
-    per_s: f64,
     /// When one came back last.
     freed_ns: u64,
 }
@@ -119,7 +118,7 @@ pub(crate) fn run(thread: &ClientThread) -> Result<ThreadEnd, Failure> {
         }
         let recorder = mem::replace(&mut client.recorder, thread.gate.recorder(is_open)?);
         let (ended_ns, counters) = (client.clock.now_ns(), client.counters().since(&begun));
-        let (errors, slow_calls, unanswered) = (0, 0, client.unanswered(ended_ns));
+        let (errors, slow_calls, unanswered) = (0, 0, client.unanswered());
         let tick = Tick { recorder, errors, slow_calls, unanswered, ended_ns, counters };
         thread.gate.tell(tick);
     }
@@ -180,7 +179,6 @@ impl Client {
                     depth: thread.workload.depth as usize,
                     turn: 0,
                     full_ns: 0,
-                    per_s: arrivals.offered_per_s(Duration::from_secs(1)) / thread.threads as f64,
                     freed_ns: 0,
                 }),
             },
@@ -252,12 +250,12 @@ impl Client {
         }
     }
 
-    /// Calls of an open load that were due and are not answered: in flight, or late.
-    fn unanswered(&self, now_ns: u64) -> u64 {
-        let Some(open) = &self.open else { return 0 };
-        let in_flight: usize = self.connections.iter().map(|it| it.in_flight).sum();
-        let late_ns = now_ns.saturating_sub(open.schedule.due_ns());
-        in_flight as u64 + (late_ns as f64 * 1e-9 * open.per_s) as u64
+    /// Calls of an open load that are not answered: in flight, or not yet sent.
+    fn unanswered(&self) -> Unanswered {
+        let Some(open) = &self.open else { return Unanswered::default() };
+        let bursts = self.connections.iter().flat_map(|it| it.bursts.iter().chain(&it.due));
+        let made = bursts.flat_map(|burst| repeat_n(burst.due_ns, burst.frames)).collect();
+        Unanswered { made, rest: Some(open.schedule.clone()), full_ns: open.full_ns }
     }
 
     /// Waits and takes what has arrived. Gives the time at which it did.

@@ -61,8 +61,8 @@ pub enum Arrivals {
     Traced(Arc<Trace>),
 }
 
-/// The arrivals of one client thread.
-#[derive(Debug)]
+/// The arrivals of one client thread. A copy goes on by itself, and shares what was drawn.
+#[derive(Clone, Debug)]
 pub struct Schedule {
     source: Source,
     /// When it began, by the generator's clock.
@@ -71,10 +71,10 @@ pub struct Schedule {
     next_ns: f64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Rated {
-        gaps: Box<[f32]>,
+        gaps: Arc<[f32]>,
         position: usize,
         rate: Rate,
         /// This thread's part of the rate.
@@ -196,18 +196,18 @@ impl Spacing {
     }
 
     /// Gaps for a rate of one, whose mean is one.
-    fn gaps(self, seed: u64) -> Box<[f32]> {
+    fn gaps(self, seed: u64) -> Arc<[f32]> {
         match self {
-            Self::Even => Box::new([1.0]),
+            Self::Even => Arc::new([1.0]),
             Self::Poisson => {
                 let mut rng = Rng::with_seed(seed);
                 (0..GAPS).map(|_| exponential(&mut rng) as f32).collect()
             }
             Self::Bursts(calls) => {
                 let calls = calls.max(1) as usize;
-                let mut gaps = vec![0.0; calls].into_boxed_slice();
+                let mut gaps = vec![0.0; calls];
                 gaps[calls - 1] = calls as f32;
-                gaps
+                gaps.into()
             }
         }
     }

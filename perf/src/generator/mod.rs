@@ -11,6 +11,7 @@ mod random;
 mod recorder;
 mod settle;
 mod sizes;
+mod unanswered;
 
 pub use arrivals::{Arrival, Arrivals, Rate, Schedule, Spacing, Trace};
 pub use clock::Clock;
@@ -18,3 +19,4 @@ pub use confidence::{Interval, interval_of, median};
 pub use recorder::{Latencies, OpenRecord, Recorder, Timing};
 pub use settle::Settling;
 pub use sizes::{SizeMix, SizePicks};
+pub use unanswered::Unanswered;

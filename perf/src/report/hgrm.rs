@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Report, names::names};
+use super::{Report, names::names, unanswered_note};
 use crate::generator::Latencies;
 
 /// Lines for each halving of what is left up to 100 %, as wrk2 has them.
@@ -22,6 +22,7 @@ pub(super) fn files(report: &Report) -> Vec<(String, String)> {
         }
         remarks.extend(run.void.iter().map(|why| format!("VOID: {why}")));
         remarks.extend(run.doubts.iter().cloned());
+        remarks.extend(unanswered_note(run));
         if let Some(from_send) = &run.from_send {
             files.push((format!("{name}-from-due"), hgrm(&run.latencies, &remarks)));
             files.push((format!("{name}-from-send"), hgrm(from_send, &remarks)));

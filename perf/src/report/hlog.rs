@@ -13,7 +13,7 @@ use hdrhistogram::serialization::{
     interval_log::{IntervalLogWriterBuilder, Tag},
 };
 
-use super::{Report, names::names};
+use super::{Report, names::names, unanswered_note};
 use crate::{generator::Latencies, series::Slice};
 
 /// Length of an interval.
@@ -81,6 +81,7 @@ fn remarks(report: &Report, names: &[String]) -> String {
     for (run, name) in report.runs.iter().zip(names) {
         remarks.extend(run.void.iter().map(|why| format!("VOID {name}: {why}")));
         remarks.extend(run.doubts.iter().map(|doubt| format!("{name}: {doubt}")));
+        remarks.extend(unanswered_note(run).map(|note| format!("{name}: {note}")));
     }
     remarks.join("\n")
 }

@@ -201,8 +201,9 @@ fn curve_note(report: &Report) -> String {
         and each curve ends with the longest call."
             .to_owned();
     if report.runs.iter().any(|run| run.from_send.is_some()) {
-        note += " Solid: from when calls were due, what their users wait. Dashed: from when they \
-            were made, what a closed loop would see.";
+        note += " Solid: from when calls were due, what their users wait; calls without an answer \
+            at the end count with the time that they had waited. Dashed: from when they were made, \
+            what a closed loop would see.";
     }
     note
 }

@@ -54,7 +54,7 @@ pub(super) struct RunObject {
     calls: u64,
     errors: u64,
     calls_per_s: f64,
-    /// Null where the loop is closed, as the two after `latency_ns` are.
+    /// Null where the loop is closed, as the three after `latency_ns` are.
     offered_per_s: Option<f64>,
     /// From when calls were due, where the load is open.
     latency_ns: Percentiles,
@@ -62,6 +62,9 @@ pub(super) struct RunObject {
     latency_from_send_ns: Option<Percentiles>,
     /// How late the generator was.
     lateness_ns: Option<Percentiles>,
+    /// Calls that were due at the end and had no answer. They are not in `calls`, and in
+    /// `latency_ns` each has the time that it had waited: a lower bound.
+    unanswered: Option<u64>,
     confidence: Option<Confidence>,
     /// Why the figures say nothing of the target.
     void: Option<String>,
@@ -163,6 +166,7 @@ impl RunObject {
             latency_ns: Percentiles::default(),
             latency_from_send_ns: Some(Percentiles::default()),
             lateness_ns: Some(Percentiles::default()),
+            unanswered: Some(0),
             confidence: Some(Confidence { percentile: 0.0, value_ns: 0.0, half_width_ns: 0.0 }),
             void: None,
             doubts: Vec::new(),
@@ -208,6 +212,7 @@ impl RunObject {
             latency_ns: run.latency_ns,
             latency_from_send_ns: run.open.map(|open| open.from_send_ns),
             lateness_ns: run.open.map(|open| open.lateness_ns),
+            unanswered: run.open.map(|open| open.unanswered),
             confidence: run.interval.map(|interval| Confidence {
                 percentile: (quantile * 1e8).round() / 1e6,
                 value_ns: rounded(interval.value),
@@ -305,6 +310,7 @@ mod tests {
       },
       "latency_from_send_ns": null,
       "lateness_ns": null,
+      "unanswered": null,
       "confidence": {
         "percentile": 99.0,
         "value_ns": 61023.0,

@@ -103,6 +103,18 @@ fn ratios_of(run: &Run, index: usize, repeats: &[Vec<Run>]) -> Option<Ratios> {
     })
 }
 
+/// What those who read latencies without a table are to know of calls without an answer; none where
+/// every call has one.
+fn unanswered_note(run: &Run) -> Option<String> {
+    let unanswered = run.bounds.count();
+    (unanswered > 0).then(|| {
+        format!(
+            "{unanswered} calls that were due had no answer when measuring ended, and count with \
+             the time that they had waited; they take longer"
+        )
+    })
+}
+
 /// Prints to standard output. Whoever closed it, as `head` does, wants no more.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

@@ -92,7 +92,12 @@ pub(crate) fn open() -> OpenFigures {
         p9999: 900_000,
         max: 1_900_000,
     };
-    OpenFigures { offered_per_s: 20_000.0, from_send_ns: from_send, lateness_ns: lateness }
+    OpenFigures {
+        offered_per_s: 20_000.0,
+        from_send_ns: from_send,
+        lateness_ns: lateness,
+        unanswered: 3,
+    }
 }
 
 /// A run with that CPU time per call on each side.
@@ -125,6 +130,7 @@ pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) ->
         server: Some(counters),
         client: counters,
         open: None,
+        bounds: Latencies::new().unwrap(),
         cost: None,
         idle: None,
         interval: Some(Interval { value: 61_023.0, half_width: 1_220.5 }),

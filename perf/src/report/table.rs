@@ -27,8 +27,9 @@ const GAP: &str = "  ";
 
 /// What is above the figures of an open load.
 pub(super) const OPEN_NOTE: &str = "Of the open load: calls count from when they were due, in the \
-    table above. late: how late the generator made\ncalls that nothing else kept. from send: what a \
-    client would see that counts from when it made them.";
+    table above. no answer: calls that had none\nat the end; each counts with the time that it had \
+    waited, and takes longer. late: how late the generator made\ncalls that nothing else kept. from \
+    send: what a client would see that counts from when it made them.";
 
 /// What the columns of the counters are.
 pub(super) const COUNTED_NOTE: &str = "in place: read where the kernel put it. Else copied once, as \
@@ -146,6 +147,7 @@ pub(super) fn open_figures(report: &Report) -> Table {
         "target",
         "due/s",
         "answered/s",
+        "no answer",
         "late p50",
         "p99",
         "p99.9",
@@ -162,6 +164,7 @@ pub(super) fn open_figures(report: &Report) -> Table {
             run.target.to_string(),
             si(open.offered_per_s),
             si(run.calls_per_s),
+            open.unanswered.to_string(),
             time(open.lateness_ns.p50 as f64),
             time(open.lateness_ns.p99 as f64),
             time(open.lateness_ns.p999 as f64),
