@@ -118,6 +118,10 @@ function look() {
     heat: dark.matches
       ? ["#22303c", "#1f5f83", "#2f9fa8", "#8fd16a", "#fde725"]
       : ["#e3ecd2", "#a6d5b4", "#41b6c4", "#2a6fb0", "#0c2c6b"],
+    // Of several cores.
+    cores: dark.matches
+      ? ["#56b4e9", "#e69f00", "#2fc79a", "#e88fc0", "#f0e442", "#a9b3bd", "#ff8a5c", "#a48bf0"]
+      : ["#0072b2", "#c77700", "#008a66", "#b0478c", "#8a7d00", "#6e7781", "#c0440e", "#6a4fc4"],
     // Upon the colours of heat.
     over: dark.matches ? "#ff7ac8" : "#c2185b",
   };
@@ -422,6 +426,52 @@ function stages() {
   return section("Where the time of a call goes", "Calls of a probe beside the load, one at a time on a connection of its own. Medians of stages need not add up to that of the whole.", element("div", "grid", ...cards));
 }
 
+// What each core was used for over time: solid what it was busy with, dashed what of that were
+// threads of the run, dotted what the host of a virtual machine took.
+function coreLoad() {
+  const shown = page.runs.filter((run) => run.core_load.some(({ seconds }) => seconds.length > 0));
+  if (shown.length === 0) return null;
+  const percent = (part) => (part === null ? "unknown" : `${(100 * part).toFixed(1)} %`);
+  const isStolen = shown.some((run) => run.core_load.some(({ seconds }) => seconds.some((it) => it.stolen >= 0.005)));
+  const cards = shown.map((run) => chart(run.label, [run], (colours) => {
+    const names = run.core_load.map(({ core, roles }) => `core ${core}: ${roles.join(" and ")}`);
+    const kinds = [["busy", "solid", 2], ["ours", "dashed", 1.5], ...(isStolen ? [["stolen", "dotted", 1.5]] : [])];
+    const lines = run.core_load.flatMap(({ seconds }, index) => kinds.map(([key, type, width]) => ({
+      name: names[index], type: "line", step: "end", symbol: "none", color: colours.cores[index % colours.cores.length],
+      lineStyle: { type, width, opacity: run.void ? 0.55 : 1 },
+      // A part holds until the next begins, the last to its own end.
+      data: [...seconds, ...seconds.slice(-1).map((last) => ({ ...last, begun_s: last.begun_s + last.length_s }))]
+        .map((second) => [second.begun_s, second[key]]),
+    })));
+    const end = Math.max(...run.core_load.flatMap(({ seconds }) => seconds.map((it) => it.begun_s + it.length_s)));
+    return {
+      legend: legend(colours, names),
+      grid: { left: 52, right: 24, top: 34, bottom: 44 },
+      tooltip: tooltip(colours, {
+        trigger: "axis",
+        formatter: (points) => {
+          const at = points[0].value[0];
+          const lines = run.core_load.flatMap(({ seconds }, index) => {
+            const second = seconds.findLast((it) => it.begun_s <= at);
+            const colour = colours.cores[index % colours.cores.length];
+            const stolen = isStolen && second ? `, ${percent(second.stolen)} stolen` : "";
+            return second ? [[colour, names[index], `${percent(second.busy)} busy, ${percent(second.ours)} ours${stolen}`]] : [];
+          });
+          return tip(`from ${at.toFixed(1)} s`, lines);
+        },
+      }),
+      xAxis: axis(colours, {
+        min: 0, max: end, name: "time since measuring began", nameGap: 28, splitLine: { show: false },
+        axisLabel: { color: colours.dim, fontSize: 12, showMaxLabel: false, formatter: (s) => `${Number(s.toFixed(2))} s` },
+      }),
+      yAxis: axis(colours, { min: 0, max: 1, interval: 0.25, axisLabel: { color: colours.dim, fontSize: 12, formatter: (part) => `${100 * part} %` } }),
+      series: lines,
+    };
+  }));
+  const stolen = isStolen ? " Dotted: what the host of this virtual machine gave to others." : "";
+  return section("Load of the cores", `Solid: how much of each second a core was busy. Dashed: how much of it ran the threads of this run; what is between the two are other programs, and what the kernel does for nobody in particular.${stolen} The kernel counts the first in ticks, the second exactly.${page.repeat_note}`, element("div", "grid small", ...cards));
+}
+
 function counters() {
   return page.counted && section("What was counted", "Of the frames that ringcall received, and per call.", table(page.counted), element("p", "note", page.counted_note));
 }
@@ -431,7 +481,7 @@ function conditions() {
   return section("Conditions", null, element("div", "facts", half("The run", page.conditions), half("The host", page.host)));
 }
 
-const SECTIONS = [opening, summary, open, percentiles, course, rates, stages, cpu, counters, conditions];
+const SECTIONS = [opening, summary, open, percentiles, course, rates, stages, cpu, coreLoad, counters, conditions];
 
 document.title = `ringcall-perf · ${page.heading}`;
 document.getElementById("page").append(...SECTIONS.map((make) => make()).filter(Boolean));

@@ -331,7 +331,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct OutputArgs {
     /// Writes everything below to a directory, which is made where it is not there: report.html,
-    /// results.json, results.csv, latencies.hlog, and a .hgrm for each run
+    /// results.json, results.csv, core-load.csv, latencies.hlog, and a .hgrm for each run
     #[arg(long, help_heading = "Results", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Writes a page with charts to a file, for a browser; it needs no network

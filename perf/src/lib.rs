@@ -11,7 +11,7 @@
 //! systems that `target` names; `gate` is what the threads of a run tell each other, [`generator`]
 //! what makes and records a load; `course` decides when a run has warmed up and when it may end;
 //! `cost` and `idle` read beside it what calls and idle connections cost, of `threads` and of this
-//! process; `measure` makes figures of it; `host` and `report` write them down. `sweep` runs at rate after rate, and
+//! process, and `core_load` what each core was used for; `measure` makes figures of it; `host` and `report` write them down. `sweep` runs at rate after rate, and
 //! `compare` two builds in turn. `selftest` shows that they
 //! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
 //! between them; `probe` makes single calls and says where the time of each went.
@@ -20,6 +20,7 @@ mod args;
 mod bench;
 mod client;
 mod compare;
+mod core_load;
 mod cores;
 mod cost;
 mod course;

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     client::{self, slow_readers},
-    cost,
+    core_load, cost,
     course::{Course, Lengths, Phase},
     error::Failure,
     extras::{Beside, Extras},
@@ -152,7 +152,8 @@ pub(crate) fn run(
     let mut course = Course::begin(plan.lengths, grid, threads.running, plan.pace.is_open())?;
     threads.begin_beside(address, workload, plan)?;
     threads.keys.iter().for_each(|key| key.open(grid));
-    let ended = threads.follow(&mut course, || {
+    let mut cores = core_load::Watch::new();
+    let ended = threads.follow(&mut course, &mut cores, || {
         let cost = watch.as_mut().map(cost::Watch::read);
         Ok(Moment { server: server.map(Server::sample).transpose()?, cost })
     });
@@ -167,6 +168,8 @@ pub(crate) fn run(
         elapsed: samples.1.at - samples.0.at,
     };
     let is_whole = ended.is_some();
+    cores.end();
+    let core_load = cores.figures();
     let extras = threads.end_beside()?;
     let seen = (course.measured, first_error, extras);
     let (server, cost) = match ended.flatten() {
@@ -177,7 +180,7 @@ pub(crate) fn run(
     };
     let run = Run::of(target, workload, plan, seen, server)?;
     let cost = watch.zip(cost).map(|(watch, readings)| watch.costs(&run, server, readings));
-    let run = Run { cost, idle, ..run };
+    let run = Run { cost, idle, core_load, ..run };
     Ok(if is_whole { Outcome::Whole(run) } else { Outcome::Cut(run) })
 }
 
@@ -320,9 +323,14 @@ impl<'a> Threads<'a> {
     fn follow(
         &mut self,
         course: &mut Course,
+        cores: &mut core_load::Watch,
         mut read: impl FnMut() -> Result<Moment, Failure>,
     ) -> Result<Option<(Moment, Moment)>, Failure> {
-        let mut began = (course.phase() == Phase::Measuring).then(&mut read).transpose()?;
+        let mut began = None;
+        if course.phase() == Phase::Measuring {
+            began = Some(read()?);
+            cores.begin();
+        }
         // A thread whose callers have all given up ends by itself, and there is no run without it.
         while course.phase() != Phase::Over && self.running == self.keys.len() {
             if let Some(Event::Tick(thread, tick)) = self.next()? {
@@ -334,11 +342,14 @@ impl<'a> Threads<'a> {
                 }
                 if phase == Phase::WarmingUp && course.phase() != Phase::WarmingUp {
                     began = Some(read()?);
+                    cores.begin();
                 }
+                cores.look();
                 self.progress.show(course);
             }
         }
         let ended = read()?;
+        cores.end();
         self.state.end();
         while self.running > 0 {
             self.next()?;

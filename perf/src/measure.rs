@@ -9,6 +9,7 @@ use ringcall::ShardCounters;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
+    core_load::CoreLoad,
     cost::Costs,
     course::{Measured, percentile_name},
     error::Failure,
@@ -81,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) cost: Option<Costs>,
     /// What idle connections cost that were held beside the load, where there were some.
     pub(crate) idle: Option<IdleFigures>,
+    /// What the cores were used for that threads of this process were pinned to.
+    pub(crate) core_load: Vec<CoreLoad>,
     /// How sure the percentile is that was to be sure.
     pub(crate) interval: Option<Interval>,
     /// Why the figures say nothing of the target, where that is so.
@@ -209,6 +212,7 @@ impl Run {
             bounds: measured.bounds,
             cost: None,
             idle: None,
+            core_load: Vec::new(),
             interval: measured.interval,
             void,
             doubts,

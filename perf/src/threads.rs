@@ -6,14 +6,26 @@
 
 use std::{fs, ops::Sub};
 
+use rustix::{
+    process::Pid,
+    thread::{CpuSet, sched_getaffinity},
+};
+
 /// What the threads of a server in this process are called, before their number.
 pub(crate) const SERVER: &[&str] = &["ringcall-", "floor-"];
 
 /// What the client threads of a run are called, before the number of their core.
 pub(crate) const CLIENT: &[&str] = &["client-"];
 
+/// A thread of this process that may run on one core alone.
+pub(crate) struct Pinned {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) core: usize,
+}
+
 /// The threads of one side of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Threads(Vec<u32>);
 
 /// How often threads gave their core up, since they began.
@@ -28,10 +40,13 @@ pub(crate) struct Switches {
 impl Threads {
     /// The threads of this process with one of these names, each followed by a number.
     pub(crate) fn named(prefixes: &[&str]) -> Self {
-        let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Self(Vec::new()) };
-        let ids = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
         let is_named = |id: &u32| read(*id, "comm").is_some_and(|name| matches(&name, prefixes));
-        Self(ids.filter(is_named).collect())
+        Self(all().into_iter().filter(is_named).collect())
+    }
+
+    /// Adds a thread by its id.
+    pub(crate) fn add(&mut self, id: u32) {
+        self.0.push(id);
     }
 
     /// The kernel's ids of the threads.
@@ -70,13 +85,30 @@ impl Sub for Switches {
     }
 }
 
+/// The threads of this process that are pinned to a core.
+pub(crate) fn pinned() -> Vec<Pinned> {
+    let pinned = |id: u32| {
+        let allowed = sched_getaffinity(Pid::from_raw(id.cast_signed())).ok()?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        let (core, None) = (cores.next()?, cores.next()) else { return None };
+        Some(Pinned { id, name: read(id, "comm")?.trim_end().to_owned(), core })
+    };
+    all().into_iter().filter_map(pinned).collect()
+}
+
+/// The ids of all threads of this process.
+fn all() -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// A file of a thread; none where the thread has ended.
 fn read(id: u32, file: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/self/task/{id}/{file}")).ok()
 }
 
 /// Whether a thread's name is one of the prefixes and a number.
-fn matches(name: &str, prefixes: &[&str]) -> bool {
+pub(crate) fn matches(name: &str, prefixes: &[&str]) -> bool {
     let number = prefixes.iter().find_map(|prefix| name.trim_end().strip_prefix(prefix));
     number.is_some_and(|number| number.parse::<u32>().is_ok())
 }

@@ -69,6 +69,7 @@ fn assert_is_run(run: &Value) {
         "client_cpu_ns_per_call",
         "confidence",
         "connections",
+        "core_load",
         "cost",
         "counters",
         "depth",
@@ -92,6 +93,13 @@ fn assert_is_run(run: &Value) {
     assert!(run["calls"].as_u64().unwrap() > 0);
     assert!(run["calls_per_s"].as_f64().unwrap() > 0.0);
     assert!(run["client_cpu_ns_per_call"].as_f64().unwrap() > 0.0);
+    for core in run["core_load"].as_array().unwrap() {
+        for second in core["seconds"].as_array().unwrap() {
+            let part = |name: &str| second[name].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&(part("busy") + part("stolen"))), "{core}");
+            assert!(part("length_s") > 0.0 && part("ours") > 0.0, "{core}");
+        }
+    }
     let latency = |name: &str| run["latency_ns"][name].as_u64().unwrap();
     assert!(0 < latency("p50") && latency("p50") <= latency("p99"));
     assert!(latency("p99") <= latency("max"));
@@ -158,6 +166,27 @@ fn without_arguments_for_a_command_it_measures_both_targets() {
                 assert!(run["counters"][side][counter].is_u64(), "{side} {counter}");
             }
         }
+    }
+}
+
+#[test]
+fn the_cores_of_both_sides_are_told_with_what_they_were_used_for() {
+    let available = thread::available_parallelism().unwrap().get();
+    let [client, server] = if available > 1 { ["0", "1"] } else { ["0", "0"] };
+    let cores = ["--client-cores", client, "--server-cores", server];
+    for target in ["ringcall", "floor"] {
+        let args = [&["--connections", "1", "--target", target], &cores[..]].concat();
+        let run = json_of(&args)["runs"][0].clone();
+        let found: Vec<Value> = run["core_load"].as_array().unwrap().clone();
+        let roles: Vec<String> =
+            found.iter().map(|it| format!("{} {}", it["core"], it["roles"])).collect();
+        let expected = if available > 1 {
+            vec![r#"0 ["client"]"#, r#"1 ["server"]"#]
+        } else {
+            vec![r#"0 ["server","client"]"#]
+        };
+        assert_eq!(roles, expected, "{target}");
+        assert!(found.iter().all(|it| it["seconds"].as_array().unwrap().len() == 1), "{run}");
     }
 }
 

@@ -115,6 +115,7 @@ fn a_directory_gets_every_format_with_the_same_figures() {
     let expected = [
         "2x1-64B-floor.hgrm",
         "2x1-64B-ringcall.hgrm",
+        "core-load.csv",
         "latencies.hlog",
         "report.html",
         "results.csv",

@@ -1,7 +1,8 @@
 //! The report as CSV after RFC 4180: a line for each run, with every figure of the JSON.
 //!
 //! Columns are named after the path of the figure in the JSON, as `latency_ns.p99`, and are the
-//! same in every report, so that the lines of several can be put together.
+//! same in every report, so that the lines of several can be put together. What the cores did has a
+//! table of its own: a line for each second of each core of each run.
 
 use std::io;
 
@@ -10,7 +11,11 @@ use serde_json::Value;
 use super::{
     Report,
     json::{Document, RunObject},
+    names::names,
 };
+
+/// Figures of the JSON that have a table of their own.
+const ELSEWHERE: &str = "/core_load";
 
 /// The report, lines ended as the RFC has them.
 pub(super) fn csv(report: &Report) -> io::Result<Vec<u8>> {
@@ -21,9 +26,9 @@ pub(super) fn csv(report: &Report) -> io::Result<Vec<u8>> {
     leaves(&serde_json::to_value(RunObject::complete())?, "", &mut columns.of_run);
     leaves(&of_all, "", &mut columns.of_all);
     columns.of_all.retain(|pointer| pointer != "/runs");
+    columns.of_run.retain(|pointer| pointer != ELSEWHERE);
 
-    let mut writer =
-        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(vec![]);
+    let mut writer = writer();
     let heading = columns.of_run.iter().chain(&columns.of_all);
     writer
         .write_record(heading.map(|pointer| pointer.trim_start_matches('/').replace('/', ".")))?;
@@ -33,6 +38,34 @@ pub(super) fn csv(report: &Report) -> io::Result<Vec<u8>> {
         writer.write_record(of_run.chain(of_all))?;
     }
     writer.into_inner().map_err(|error| error.into_error())
+}
+
+/// What each core was used for in each second of each run.
+pub(super) fn core_load(report: &Report) -> io::Result<Vec<u8>> {
+    let mut writer = writer();
+    writer
+        .write_record(["run", "core", "role", "begun_s", "length_s", "busy", "ours", "stolen"])?;
+    for (run, name) in report.runs.iter().zip(names(report)) {
+        for of_core in &run.core_load {
+            for second in &of_core.seconds {
+                writer.write_record([
+                    name.clone(),
+                    of_core.core.to_string(),
+                    of_core.role(),
+                    second.begun_s.to_string(),
+                    second.length_s.to_string(),
+                    second.busy.to_string(),
+                    second.ours.map_or_else(String::new, |ours| ours.to_string()),
+                    second.stolen.to_string(),
+                ])?;
+            }
+        }
+    }
+    writer.into_inner().map_err(|error| error.into_error())
+}
+
+fn writer() -> csv::Writer<Vec<u8>> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(vec![])
 }
 
 /// The columns, as JSON pointers: those of a run, and those that all runs share.
@@ -91,10 +124,10 @@ mod tests {
             let mut figures = Vec::new();
             leaves(run, "", &mut figures);
             assert!(figures.len() > 30);
-            for pointer in figures {
+            for pointer in figures.iter().filter(|pointer| *pointer != ELSEWHERE) {
                 let name = pointer[1..].replace('/', ".");
                 let found = heading.iter().zip(line).find(|(column, _)| *column == name);
-                match (run.pointer(&pointer).unwrap(), found) {
+                match (run.pointer(pointer).unwrap(), found) {
                     // What has figures elsewhere has no column of its own.
                     (Value::Null, None) => {
                         assert!(heading.iter().any(|it| it.starts_with(&format!("{name}."))));
@@ -107,6 +140,18 @@ mod tests {
         for name in ["schema", "partial", "host.cpu", "host.settings.governor"] {
             assert!(heading.iter().any(|column| column == name), "{name}");
         }
+    }
+
+    #[test]
+    fn each_second_of_each_core_has_its_line() {
+        let bytes = core_load(&sample::report()).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines: Vec<&str> = text.split_terminator("\r\n").collect();
+        // Three seconds of two cores of three runs.
+        assert_eq!(lines.len(), 1 + 3 * 2 * 3);
+        assert_eq!(lines[0], "run,core,role,begun_s,length_s,busy,ours,stolen");
+        assert_eq!(lines[1], "1x16-64B-floor,0,client,0,1,0.99,0.98,0.01");
+        assert_eq!(lines[18], "64x16-64B-ringcall,1,server,2,1,0.5,0.46,0.01");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     table::{self, Table},
     units::si,
 };
-use crate::{measure::Run, probe::Stage, target::Target};
+use crate::{core_load::CoreLoad, measure::Run, probe::Stage, target::Target};
 
 const ECHARTS: &str = include_str!("../../assets/echarts.custom.min.js");
 const LICENCE: &str = include_str!("../../assets/echarts.LICENSE");
@@ -87,6 +87,7 @@ struct RunData {
     warmed_for_s: f64,
     server_cpu_ns: Option<f64>,
     client_cpu_ns: f64,
+    core_load: Vec<CoreLoad>,
     /// Where the time of the probe's calls went, where there was a probe.
     stages: Option<Vec<Stage>>,
 }
@@ -168,6 +169,7 @@ impl RunData {
             warmed_for_s: run.warmed_for.as_secs_f64(),
             server_cpu_ns: run.server_cpu_ns_per_call,
             client_cpu_ns: run.client_cpu_ns_per_call,
+            core_load: run.core_load.clone(),
             stages: run.extras.as_ref().and_then(|it| Some(it.probe.as_ref()?.stages.clone())),
         }
     }
@@ -268,6 +270,8 @@ mod tests {
         assert_eq!(run["server_cpu_ns"], 12_900.0);
         assert_eq!(run["curve"].as_array().unwrap().last().unwrap()[0], 1000.0);
         assert_eq!(run["heat"]["edges_s"].as_array().unwrap().len(), 31);
+        assert_eq!(run["core_load"][1]["roles"], serde_json::json!(["server"]));
+        assert_eq!(run["core_load"][1]["seconds"][2]["busy"], 0.5);
         assert!(data["open"].is_null() && run["from_send"].is_null());
         assert_eq!(data["partial"], false);
         assert!(!data.to_string().contains("sample"), "the host is named");

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Report;
 use crate::{
+    core_load::CoreLoad,
     cost::{Costs, SideCost},
     extras::Extras,
     host::Host,
@@ -78,6 +79,8 @@ pub(super) struct RunObject {
     cost: Option<Costs>,
     /// Null without `--idle`.
     idle: Option<IdleFigures>,
+    /// What each core was used for that threads of this process were pinned to.
+    core_load: Vec<CoreLoad>,
     /// What went on beside the load; null where nothing did.
     beside: Option<BesideObject>,
 }
@@ -184,6 +187,7 @@ impl RunObject {
                 bytes_each: None,
                 server_cpu_share: None,
             }),
+            core_load: Vec::new(),
             beside: Some(BesideObject {
                 slow_calls: 0,
                 slow_ns: Percentiles::default(),
@@ -225,6 +229,7 @@ impl RunObject {
             counters: Counters { server: run.server.map(server), client: client(run.client) },
             cost: run.cost.clone(),
             idle: run.idle,
+            core_load: run.core_load.clone(),
             beside: run.extras.as_ref().map(BesideObject::new),
         }
     }
@@ -250,7 +255,10 @@ mod tests {
     use crate::report::{Report, sample};
 
     fn floor() -> Report {
-        let runs = vec![sample::run(Target::Floor, 8, 41.84, 12_100.0)];
+        let mut runs = vec![sample::run(Target::Floor, 8, 41.84, 12_100.0)];
+        // One core and one second are enough to show.
+        runs[0].core_load.remove(0);
+        runs[0].core_load[0].seconds.drain(..2);
         Report::new(sample::host(), sample::conditions(), &[runs])
     }
 
@@ -326,6 +334,23 @@ mod tests {
       },
       "cost": null,
       "idle": null,
+      "core_load": [
+        {
+          "core": 1,
+          "roles": [
+            "server"
+          ],
+          "seconds": [
+            {
+              "begun_s": 2.0,
+              "length_s": 1.0,
+              "busy": 0.5,
+              "ours": 0.46,
+              "stolen": 0.01
+            }
+          ]
+        }
+      ],
       "beside": null
     }
   ]

@@ -32,6 +32,7 @@ enum Format {
     Html,
     Json,
     Csv,
+    CoreLoad,
     Hlog,
 }
 
@@ -53,6 +54,7 @@ impl Outputs {
                 (Format::Html, "report.html"),
                 (Format::Json, "results.json"),
                 (Format::Csv, "results.csv"),
+                (Format::CoreLoad, "core-load.csv"),
                 (Format::Hlog, "latencies.hlog"),
             ] {
                 outputs.add(format, &directory.join(name))?;
@@ -144,6 +146,7 @@ impl Format {
             Self::Html => Ok(html::html(report).into_bytes()),
             Self::Json => Ok(json::json(report).into_bytes()),
             Self::Csv => csv::csv(report),
+            Self::CoreLoad => csv::core_load(report),
             Self::Hlog => hlog::hlog(report),
         }
     }
@@ -189,6 +192,7 @@ mod tests {
             "1x16-64B-floor.hgrm",
             "1x16-64B-ringcall.hgrm",
             "64x16-64B-ringcall.hgrm",
+            "core-load.csv",
             "latencies.hlog",
             "report.html",
             "results.csv",

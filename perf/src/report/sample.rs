@@ -12,6 +12,7 @@ use ringcall::ShardCounters;
 
 use super::{Conditions, Report};
 use crate::{
+    core_load::{CoreLoad, Role, Second},
     course::{Length, Lengths, Precision, Warmup},
     generator::{Interval, Latencies},
     host::{Host, Settings},
@@ -100,6 +101,18 @@ pub(crate) fn open() -> OpenFigures {
     }
 }
 
+/// A client that had its core to itself, and a server that slept for half of the time.
+pub(crate) fn core_load() -> Vec<CoreLoad> {
+    let of_core = |core, role, busy, ours| CoreLoad {
+        core,
+        roles: vec![role],
+        seconds: [0.0, 1.0, 2.0]
+            .map(|begun_s| Second { begun_s, length_s: 1.0, busy, ours: Some(ours), stolen: 0.01 })
+            .into(),
+    };
+    vec![of_core(0, Role::Client, 0.99, 0.98), of_core(1, Role::Server, 0.5, 0.46)]
+}
+
 /// A run with that CPU time per call on each side.
 pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) -> Run {
     let mut counters = ShardCounters::default();
@@ -133,6 +146,7 @@ pub(crate) fn run(target: Target, connections: u32, server: f64, client: f64) ->
         bounds: Latencies::new().unwrap(),
         cost: None,
         idle: None,
+        core_load: core_load(),
         interval: Some(Interval { value: 61_023.0, half_width: 1_220.5 }),
         void: None,
         doubts: Vec::new(),
