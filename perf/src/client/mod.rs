@@ -5,6 +5,7 @@
 //! nothing crosses threads while calls are made.
 
 mod call;
+mod callers;
 mod churn;
 mod closed;
 mod idle;

@@ -1,20 +1,22 @@
 //! An open load: calls are made when they are due, whatever became of those before.
 //!
-//! A task that never sleeps, the pacer, looks at the clock and gives each call that is due to a
+//! A task that never sleeps, the pacer, looks at the clock and has each call that is due made by a
 //! caller that is free: of the next connection in turn that has one. Where there is none, as the
 //! most calls that may be in flight are, calls wait in the order in which they were due; the time
 //! that they wait counts as theirs, and not as the generator's lateness.
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
     rc::Rc,
-    task::{Poll, Waker},
+    task::Poll,
 };
 
 use super::{
     Shared,
     call::{Maker, Outcome},
+    callers::Callers,
 };
 use crate::{
     generator::{Schedule, Timing, Unanswered},
@@ -43,14 +45,13 @@ struct Connection {
     free: RefCell<Vec<Rc<Caller>>>,
 }
 
-/// A task that makes one call at a time.
+/// Makes one call at a time.
 #[derive(Default)]
 struct Caller {
     /// Its number among those of the thread.
     number: usize,
     /// The call that it was given.
     job: Cell<Option<Job>>,
-    waker: RefCell<Option<Waker>>,
     /// When its last call was answered.
     freed_ns: Cell<u64>,
 }
@@ -61,6 +62,8 @@ struct Job {
     due_ns: u64,
     /// When a caller became free that it had waited for; zero where it had not.
     free_ns: u64,
+    /// When it was given out, which is when it is made.
+    sent_ns: u64,
     /// Length of its body; none leaves it to the workload.
     size: Option<u32>,
 }
@@ -77,7 +80,7 @@ pub(super) fn start(
         full_ns: Cell::new(0),
         in_flight: vec![Cell::new(NO_CALL); clients.len() * depth].into(),
     });
-    let mut connections = Vec::new();
+    let (mut connections, mut callers) = (Vec::new(), Vec::new());
     for own in 0..clients.len() {
         let connection = Rc::new(Connection { free: RefCell::default() });
         for nth in 0..depth {
@@ -86,25 +89,34 @@ pub(super) fn start(
             shared.begins();
             let (maker, connection) = (Maker::new(clients, own), Rc::clone(&connection));
             let (due, shared) = (Rc::clone(&due), Rc::clone(shared));
-            ringcall::spawn(calls(maker, caller, connection, due, shared));
+            let calls = Box::pin(calls(maker, caller, connection, due, shared));
+            callers.push(calls as Pin<Box<dyn Future<Output = ()>>>);
         }
         connections.push(connection);
     }
-    ringcall::spawn(pace(connections, Rc::clone(&due), Rc::clone(shared)));
+    let callers = Callers::new(callers);
+    ringcall::spawn(pace(connections, callers, Rc::clone(&due), Rc::clone(shared)));
     due
 }
 
-/// Gives out calls when they are due.
-async fn pace(connections: Vec<Rc<Connection>>, due: Rc<Due>, shared: Rc<Shared>) {
+/// Has calls made when they are due, and waits for those that were made when it is over.
+async fn pace(
+    connections: Vec<Rc<Connection>>,
+    mut callers: Callers,
+    due: Rc<Due>,
+    shared: Rc<Shared>,
+) {
     let mut turn = 0;
     while !shared.is_over.get() && shared.callers.get() > 0 {
-        due.give_out(&connections, &mut turn, &shared);
+        callers.poll_woken();
+        due.give_out(&connections, &mut callers, &mut turn, &shared);
         ringcall::yield_now().await;
     }
-    // Callers that wait for a call are woken to see that it is over.
-    for connection in &connections {
-        let callers = connection.free.take();
-        callers.iter().for_each(|caller| caller.wake());
+    // Those that wait for a call see that it is over.
+    callers.poll_all();
+    while shared.callers.get() > 0 {
+        ringcall::yield_now().await;
+        callers.poll_woken();
     }
 }
 
@@ -123,21 +135,29 @@ fn next_free(connections: &[Rc<Connection>], turn: &mut usize) -> Option<Rc<Call
 }
 
 impl Due {
-    /// Gives the calls that are due to callers that are free.
-    fn give_out(&self, connections: &[Rc<Connection>], turn: &mut usize, shared: &Shared) {
+    /// Gives the calls that are due to callers that are free, which make them at once.
+    fn give_out(
+        &self,
+        connections: &[Rc<Connection>],
+        callers: &mut Callers,
+        turn: &mut usize,
+        shared: &Shared,
+    ) {
         let mut schedule = self.schedule.borrow_mut();
         for _ in 0..AT_ONCE_MAX {
-            let due_ns = schedule.due_ns();
-            if due_ns > shared.clock.now_ns() {
+            let (due_ns, now_ns) = (schedule.due_ns(), shared.clock.now_ns());
+            if due_ns > now_ns {
                 return;
             }
             let Some(caller) = next_free(connections, turn) else {
-                return self.full_ns.set(shared.clock.now_ns());
+                return self.full_ns.set(now_ns);
             };
             let free_ns = if due_ns <= self.full_ns.get() { caller.freed_ns.get() } else { 0 };
             self.in_flight[caller.number].set(due_ns);
-            caller.begin(Job { due_ns, free_ns, size: schedule.size() });
+            let size = schedule.size();
             schedule.advance();
+            caller.job.set(Some(Job { due_ns, free_ns, sent_ns: now_ns, size }));
+            callers.poll(caller.number);
         }
     }
 
@@ -168,7 +188,6 @@ async fn calls(
             Some(size) => shared.payload_of(size),
             None => shared.next_payload(),
         };
-        let sent_ns = shared.clock.now_ns();
         let outcome = if shared.is_slow_turn() {
             // It has a figure of its own, and is none of the calls of which this takes note.
             due.ended(&caller);
@@ -180,7 +199,7 @@ async fn calls(
         due.ended(&caller);
         match outcome {
             Outcome::Answered => {
-                let Job { due_ns, free_ns, .. } = job;
+                let Job { due_ns, free_ns, sent_ns, .. } = job;
                 let timing = Timing { due_ns, free_ns, sent_ns, done_ns };
                 shared.recorder.borrow_mut().record(timing);
             }
@@ -199,33 +218,13 @@ async fn calls(
 }
 
 impl Caller {
-    fn begin(&self, job: Job) {
-        self.job.set(Some(job));
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // One that has not run yet looks before it waits.
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Waits for the next call; none once it is over.
+    /// Waits for the next call; none once it is over. Nothing wakes it: who gives it a call polls
+    /// it.
     async fn next(&self, shared: &Shared) -> Option<Job> {
-        poll_fn(|cx| {
-            if let Some(job) = self.job.take() {
-                return Poll::Ready(Some(job));
-            }
-            if shared.is_over.get() {
-                return Poll::Ready(None);
-            }
-            let mut waker = self.waker.borrow_mut();
-            match waker.as_mut() {
-                Some(known) if known.will_wake(cx.waker()) => {}
-                _ => *waker = Some(cx.waker().clone()),
-            }
-            Poll::Pending
+        poll_fn(|_| match self.job.take() {
+            Some(job) => Poll::Ready(Some(job)),
+            None if shared.is_over.get() => Poll::Ready(None),
+            None => Poll::Pending,
         })
         .await
     }
