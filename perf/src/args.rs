@@ -316,7 +316,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", default_value = "0us", value_parser = parse::spin)]
     pub(crate) spin: Duration,
     /// Also reports what a call costs each side in switches, syscalls, copies, instructions and
-    /// cycles
+    /// cycles; built with the feature `count-allocations`, allocations too
     #[arg(long)]
     pub(crate) cost: bool,
     /// Idle connections of ringcall that are held beside the load; also reports what each costs

@@ -5,9 +5,8 @@
 //! thread; instructions and cycles are the processor's, where it has counters that this process
 //! may use. Nothing here is on the path of a call.
 //!
-//! Allocations are not counted: an allocator that counts adds to one number that all threads
-//! share, in every allocation, and cannot tell the sides of one process from each other.
-//! `runtime/tests/allocations.rs` shows how many a call makes.
+//! Allocations are those of the whole process, as its allocator counts them (`allocations`): of both
+//! sides where both are in it.
 
 use std::{io, time::Instant};
 
@@ -19,6 +18,7 @@ use ringcall::ShardCounters;
 use serde::Serialize;
 
 use crate::{
+    allocations::{Allocations, ProcessCost},
     generator::median,
     measure::{Run, ServerFigures},
     threads::{self, Switches, Threads},
@@ -29,6 +29,8 @@ pub(crate) struct Watch {
     /// None where the server is another process.
     server: Option<Side>,
     client: Side,
+    /// Sides of the run in this process.
+    sides: u32,
     /// What is to be known of instructions and cycles.
     note: Option<String>,
 }
@@ -38,6 +40,7 @@ pub(crate) struct Watch {
 pub(crate) struct Reading {
     server: Option<SideReading>,
     client: SideReading,
+    allocations: Option<Allocations>,
     at: Instant,
 }
 
@@ -47,6 +50,7 @@ pub(crate) struct Costs {
     /// None where the server is another process.
     pub(crate) server: Option<SideCost>,
     pub(crate) client: SideCost,
+    pub(crate) process: ProcessCost,
     /// What is to be known of instructions and cycles: why there are none, or which are missing.
     pub(crate) note: Option<String>,
 }
@@ -105,6 +109,7 @@ impl Watch {
         Self {
             server: server.map(|threads| Side { threads, hardware: server_hardware }),
             client: Side { threads: client, hardware: client_hardware },
+            sides: 1 + u32::from(is_server_here),
             note,
         }
     }
@@ -114,6 +119,7 @@ impl Watch {
         Reading {
             server: self.server.as_mut().map(Side::read),
             client: self.client.read(),
+            allocations: Allocations::of_this_process(),
             at: Instant::now(),
         }
     }
@@ -135,7 +141,10 @@ impl Watch {
         });
         let is_ringcall = run.target.calls_ringcall();
         let client = SideCost::counted(&run.client, run.calls as f64, is_ringcall);
-        Costs { server, client: client.with((began.client, ended.client), calls), note: self.note }
+        let allocated = began.allocations.zip(ended.allocations);
+        let process = ProcessCost::of(self.sides, allocated, calls);
+        let client = client.with((began.client, ended.client), calls);
+        Costs { server, client, process, note: self.note }
     }
 }
 
@@ -148,6 +157,7 @@ impl Costs {
         Some(Self {
             server: servers.map(|servers| SideCost::median(&servers)),
             client: SideCost::median(&clients),
+            process: ProcessCost::median(repeats.iter().map(|it| it.process)),
             note: repeats.iter().find_map(|it| it.note.clone()),
         })
     }
@@ -277,7 +287,7 @@ fn no_hardware(error: &io::Error) -> String {
 }
 
 /// A count per call, to four digits: there are no more in it.
-fn per_call(count: u64, calls: f64) -> f64 {
+pub(crate) fn per_call(count: u64, calls: f64) -> f64 {
     if count == 0 || calls <= 0.0 {
         return 0.0;
     }
@@ -307,7 +317,7 @@ mod tests {
 
     fn watch() -> Watch {
         let nobody = || Side { threads: Threads::named(&[]), hardware: Vec::new() };
-        Watch { server: Some(nobody()), client: nobody(), note: Some("why".to_owned()) }
+        Watch { server: Some(nobody()), client: nobody(), sides: 2, note: Some("why".to_owned()) }
     }
 
     /// What a run cost that made a thousand calls in a second.
@@ -316,9 +326,20 @@ mod tests {
         (run.calls, run.calls_per_s) = (1000, 1000.0);
         let at = Instant::now();
         let [began, ended] = instructions;
-        let began = Reading { server: Some(side(100, began)), client: side(0, began), at };
+        let allocated = |count| Some(Allocations { count, bytes: 100 * count });
+        let began = Reading {
+            server: Some(side(100, began)),
+            client: side(0, began),
+            allocations: allocated(500),
+            at,
+        };
         let at = at + Duration::from_secs(1);
-        let ended = Reading { server: Some(side(350, ended)), client: side(2000, ended), at };
+        let ended = Reading {
+            server: Some(side(350, ended)),
+            client: side(2000, ended),
+            allocations: allocated(530),
+            at,
+        };
         let server =
             ServerFigures { counters: run.server.unwrap(), elapsed: Duration::from_secs(2) };
         watch().costs(&run, Some(server), (began, ended))
@@ -326,7 +347,7 @@ mod tests {
 
     #[test]
     fn each_count_is_over_the_time_in_which_it_was_counted() {
-        let Costs { server, client, note } =
+        let Costs { server, client, process, note } =
             costs(Target::Ringcall, [Some(1_000_000), Some(6_000_000)]);
         let server = server.unwrap();
         assert_eq!(server.voluntary_switches, Some(0.25));
@@ -336,6 +357,8 @@ mod tests {
         assert_eq!([server.enters, client.enters], [0.125, 0.25]);
         assert_eq!([client.copies, client.bytes_copied], [Some(0.01), Some(0.96)]);
         assert_eq!(client.voluntary_switches, Some(2.0));
+        assert_eq!([process.allocations, process.bytes_allocated], [Some(0.03), Some(3.0)]);
+        assert_eq!(process.sides, 2);
         assert_eq!(note.as_deref(), Some("why"));
     }
 
@@ -353,7 +376,7 @@ mod tests {
     fn repeats_give_the_median_of_each_figure_that_all_of_them_have() {
         let with = |enters, cycles| {
             let client = SideCost { enters, cycles, ..SideCost::default() };
-            Costs { server: None, client, note: None }
+            Costs { server: None, client, process: ProcessCost::default(), note: None }
         };
         let all = [with(3.0, Some(9.0)), with(1.0, None), with(2.0, Some(8.0))];
         let costs = Costs::of_repeats(all.iter().map(Some)).unwrap();

@@ -16,6 +16,7 @@
 //! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
 //! between them; `probe` makes single calls and says where the time of each went.
 
+mod allocations;
 mod args;
 mod bench;
 mod client;
@@ -52,6 +53,9 @@ mod workload;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+#[cfg(feature = "count-allocations")]
+pub use crate::allocations::COUNTING_ALLOCATOR;
 
 use crate::{
     args::{Cli, Command},

@@ -3,19 +3,27 @@
 use std::{thread, time::Duration};
 
 use crate::{
-    args::ServeArgs, cores, error::Failure, host, interrupt::Interrupt, report::print,
+    allocations::Allocations,
+    args::ServeArgs,
+    cores,
+    error::Failure,
+    host,
+    interrupt::Interrupt,
+    report::{print, small},
     server::Server,
 };
 
 /// Time for the calls that are in flight when it is interrupted.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
-/// Serves until it is interrupted, then drains and prints what it has counted.
+/// Serves until it is interrupted, then drains and prints what it has counted: of allocations, all
+/// since it began to serve, those of connections too.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let cores = cores::of_server(&cores::available()?, args.cores.as_ref())?;
     let interrupt = Interrupt::watch()?;
     host::raise_file_limit();
     let server = Server::start(args.target, args.address, &cores, args.spin)?;
+    let before = Allocations::of_this_process();
     // The address first and on a line of its own: scripts wait for it.
     print(&format!("{}\n", server.address()))?;
     eprintln!("{} serves on core {cores} until Ctrl-C", args.target);
@@ -23,6 +31,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         thread::sleep(Duration::from_millis(50));
     }
     let sample = server.sample()?;
+    let allocated = before.zip(Allocations::of_this_process());
     match server {
         // Calls that were accepted are answered; a second signal does not wait for them.
         Server::Ringcall(server) => {
@@ -32,6 +41,16 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         server @ Server::Floor(_) => server.stop()?,
     }
     let counted = sample.counters.iter().filter(|(_, count)| *count > 0);
-    let lines: String = counted.map(|(name, count)| format!("{name:<26} {count:>20}\n")).collect();
+    let mut lines: String =
+        counted.map(|(name, count)| format!("{name:<26} {count:>20}\n")).collect();
+    let calls = sample.counters.calls_inline + sample.counters.calls_spawned;
+    if let Some((before, after)) = allocated {
+        let count = after.since(before).count;
+        lines += &format!("{:<26} {count:>20}\n", "allocations");
+        if calls > 0 {
+            let each = small(count as f64 / calls as f64);
+            lines += &format!("{:<26} {each:>20}\n", "allocations_per_call");
+        }
+    }
     print(&lines)
 }

@@ -232,7 +232,13 @@ fn what_a_call_costs_is_there_for_each_side_where_it_is_asked_for() {
     for run in runs {
         assert_is_run(run);
         let cost = &run["cost"];
-        assert_eq!(keys(cost), ["client", "note", "server"]);
+        assert_eq!(keys(cost), ["client", "note", "process", "server"]);
+        let process = &cost["process"];
+        assert_eq!(keys(process), ["allocations", "bytes_allocated", "sides"]);
+        assert_eq!(process["sides"], 2);
+        for figure in ["allocations", "bytes_allocated"] {
+            assert_eq!(process[figure].is_f64(), cfg!(feature = "count-allocations"), "{run}");
+        }
         for side in ["server", "client"] {
             let cost = &cost[side];
             // There are none where the threads were not found.
@@ -257,6 +263,25 @@ fn what_a_call_costs_is_there_for_each_side_where_it_is_asked_for() {
     }
     let plain = json_of(&["--connections", "1", "--target", "ringcall"]);
     assert!(plain["runs"][0]["cost"].is_null() && plain["runs"][0]["idle"].is_null());
+}
+
+/// A call that is made to many at once has a list of them.
+#[test]
+#[cfg(feature = "count-allocations")]
+fn what_a_call_allocates_is_counted_for_both_sides_and_for_each_alone() {
+    let fanned = ["--connections", "2", "--target", "ringcall", "--fanout", "4", "--cost"];
+    let allocations =
+        |run: &Value| run["cost"]["process"]["allocations"].as_f64().unwrap_or_default();
+    let run = json_of(&fanned)["runs"][0].clone();
+    assert!(allocations(&run) > 0.9, "{run}");
+    let serve = Serve::start("ringcall");
+    let document = json_of(&[&["load", &serve.address], &fanned[..]].concat());
+    let run = &document["runs"][0];
+    assert!(allocations(run) > 0.9 && run["cost"]["process"]["sides"] == 1, "{run}");
+    let counted = serve.stop(Signal::INT);
+    let line = counted.lines().find(|line| line.starts_with("allocations ")).unwrap();
+    assert!(line.split_whitespace().last().unwrap().parse::<u64>().unwrap() > 0, "{counted}");
+    assert!(counted.contains("allocations_per_call"), "{counted}");
 }
 
 #[test]

@@ -17,6 +17,10 @@ pub(crate) fn check(arguments: &[String]) -> Outcome {
     security::check()?;
     cargo(["fmt", "--all", "--check"]).run()?;
     cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]).run()?;
+    // What is behind a feature is not in the workspace's build.
+    cargo(["clippy", "-p", "ringcall-perf", "--all-targets", "--all-features"])
+        .args(&["--", "-D", "warnings"].map(str::to_owned))
+        .run()?;
     cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run()
 }
 

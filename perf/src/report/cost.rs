@@ -10,8 +10,19 @@ use crate::{
     measure::Run,
 };
 
+/// What the column of allocations is.
+const COUNTED_ALLOCATIONS: &str = "allocations: of this process, with those of executors that go to \
+    sleep, and of the harness, which takes note of the\nrun ten times a second. Counting them takes \
+    time: compare no other figure of this build with those of another.";
+
+/// Why there is none.
+const NO_ALLOCATIONS: &str = "Allocations are counted in a build with `--features \
+    count-allocations`, as counting them takes time.";
+
 /// What a call costs besides CPU time, for each side of each run; empty where nobody asked.
 pub(super) fn costs(report: &Report) -> String {
+    let are_counted = |run: &Run| run.cost.as_ref()?.process.allocations;
+    let are_counted = report.runs.iter().any(|run| are_counted(run).is_some());
     let mut table = Table::new(&[
         "workload",
         "side",
@@ -24,14 +35,28 @@ pub(super) fn costs(report: &Report) -> String {
         "instructions",
         "cycles",
     ]);
+    if are_counted {
+        table.rows[0].push("allocations".to_owned());
+    }
     let (mut last, mut notes) = (None, Vec::new());
     for run in &report.runs {
-        let Some(Costs { server, client, note }) = &run.cost else { continue };
-        let sides = [("server", *server), ("client", Some(*client))];
-        for (side, cost) in sides.into_iter().filter_map(|(side, cost)| Some((side, cost?))) {
+        let Some(Costs { server, client, process, note }) = &run.cost else { continue };
+        let mut row = |side, figures: [String; 8], allocations: Option<f64>| {
             let mut row = vec![workload_once(run, &mut last), format!("{} {side}", run.target)];
-            row.extend(row_of(&cost));
+            row.extend(figures);
+            row.extend(allocations.map(small));
             table.rows.push(row);
+        };
+        match server {
+            None => row("client", row_of(client), process.allocations),
+            Some(server) => {
+                row("server", row_of(server), None);
+                row("client", row_of(client), None);
+                // Which of the two allocates the process does not know.
+                if process.allocations.is_some() {
+                    row("both", Default::default(), process.allocations);
+                }
+            }
         }
         if let Some(note) = note
             && !notes.contains(note)
@@ -46,8 +71,8 @@ pub(super) fn costs(report: &Report) -> String {
         "\nCost per call, beside CPU time:\n\n{table}\n\
          waited: times that a thread slept until there was something to do. preempted: times that \
          its core was taken from it.\nenters: calls of io_uring_enter. copies: received frames that \
-         were copied. Of a floor copies are not counted, and of\nno side allocations: counting them \
-         would cost what it counts.\n"
+         were copied; of a floor they are not counted.\n{}\n",
+        if are_counted { COUNTED_ALLOCATIONS } else { NO_ALLOCATIONS }
     );
     for note in notes {
         text += &format!("note: {note}\n");
@@ -55,9 +80,9 @@ pub(super) fn costs(report: &Report) -> String {
     text
 }
 
-fn row_of(cost: &SideCost) -> Vec<String> {
+fn row_of(cost: &SideCost) -> [String; 8] {
     let number = |figure: Option<f64>| figure.map_or_else(dash, small);
-    vec![
+    [
         number(cost.voluntary_switches),
         number(cost.involuntary_switches),
         small(cost.enters),
@@ -71,7 +96,7 @@ fn row_of(cost: &SideCost) -> Vec<String> {
 
 /// A count per call, which may be far below one where calls are made many at a time: `1.02`,
 /// `0.25`, `0.0041`.
-fn small(figure: f64) -> String {
+pub(crate) fn small(figure: f64) -> String {
     match figure {
         f if f >= 0.1 || f == 0.0 => short(f),
         f if f < 1e-5 => "<0.00001".to_owned(),
@@ -123,7 +148,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
-    use crate::{report::sample, target::Target};
+    use crate::{allocations::ProcessCost, report::sample, target::Target};
 
     fn report(change: impl Fn(&mut Run)) -> Report {
         let mut runs = vec![
@@ -153,9 +178,11 @@ mod tests {
             let copies = (run.target != Target::Floor).then_some(0.01);
             let server = Some(cost(copies, Some(5200.0)));
             let note = Some("why".to_owned());
-            run.cost = Some(Costs { server, client: cost(copies, None), note });
+            let process = ProcessCost::default();
+            run.cost = Some(Costs { server, client: cost(copies, None), process, note });
         });
         let text = costs(&report);
+        assert!(text.contains("\nAllocations are counted in a build with"), "{text}");
         let expected = [
             "workload    side             waited  preempted  enters  sends  copies  copied  \
              instructions  cycles",
@@ -172,6 +199,30 @@ mod tests {
         assert_eq!(rows, expected, "{text}");
         assert_eq!(text.matches("note: why\n").count(), 1, "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    }
+
+    #[test]
+    fn allocations_are_those_of_both_sides_or_of_the_client_alone() {
+        let process =
+            |sides| ProcessCost { sides, allocations: Some(0.0042), bytes_allocated: Some(1.0) };
+        let of_run = |is_server_here: bool| {
+            let text = costs(&report(|run| {
+                let server = is_server_here.then(|| cost(None, None));
+                let process = process(1 + u32::from(is_server_here));
+                let client = cost(None, None);
+                run.cost = Some(Costs { server, client, process, note: None });
+            }));
+            assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+            text
+        };
+        let both = of_run(true);
+        let rows: Vec<&str> = both.lines().filter(|line| line.ends_with(" 0.0042")).collect();
+        assert_eq!(rows.len(), 2, "{both}");
+        assert!(rows.iter().all(|row| row.contains(" both ")), "{both}");
+        let alone = of_run(false);
+        let rows: Vec<&str> = alone.lines().filter(|line| line.ends_with(" 0.0042")).collect();
+        assert!(rows.len() == 2 && rows.iter().all(|row| row.contains(" client ")), "{alone}");
+        assert!(alone.contains("allocations: of this process"), "{alone}");
     }
 
     #[test]

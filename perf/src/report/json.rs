@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Report;
 use crate::{
+    allocations::ProcessCost,
     core_load::CoreLoad,
     cost::{Costs, SideCost},
     extras::Extras,
@@ -179,6 +180,7 @@ impl RunObject {
             cost: Some(Costs {
                 server: Some(SideCost::default()),
                 client: SideCost::default(),
+                process: ProcessCost::default(),
                 note: None,
             }),
             idle: Some(IdleFigures {

@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub(crate) use self::{
+    cost::small,
     outputs::Outputs,
     table::header,
     units::{si, time},
