@@ -106,6 +106,9 @@ pub(crate) struct ServeArgs {
     /// What to serve
     #[arg(long, value_enum, default_value = "ringcall")]
     pub(crate) target: Target,
+    /// Ends with the process that has this id and has started it
+    #[arg(long, hide = true)]
+    pub(crate) parent: Option<i32>,
 }
 
 #[derive(Debug, Args)]

@@ -86,6 +86,8 @@ pub(crate) enum Failure {
     NoBuild { side: String, path: String },
     #[error("a run of {side} failed: {why}")]
     SideFailed { side: String, why: String },
+    #[error("the process that started this server has ended")]
+    Orphaned,
     #[error("cannot start a server of its own: {0}")]
     ServerProcess(io::Error),
     #[error(

@@ -11,7 +11,7 @@ use std::{
     env,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -52,7 +52,7 @@ const CHECKED_FROM: f64 = 0.2;
 /// Time before the first stop that is measured.
 const WARMUP: Duration = Duration::from_millis(500);
 
-/// A server in a process of its own, which ends with this.
+/// A server in a process of its own, which ends with this one, also where that is killed.
 struct ServerProcess {
     child: Child,
     address: SocketAddr,
@@ -212,6 +212,7 @@ impl ServerProcess {
         let program = env::current_exe().map_err(Failure::ServerProcess)?;
         let mut child = Command::new(program)
             .args(["serve", "--address", "127.0.0.1:0", "--cores", cores])
+            .args(["--parent", &process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -2,6 +2,8 @@
 
 use std::{thread, time::Duration};
 
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
 use crate::{
     allocations::Allocations,
     args::ServeArgs,
@@ -19,6 +21,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// Serves until it is interrupted, then drains and prints what it has counted: of allocations, all
 /// since it began to serve, those of connections too.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    args.parent.map_or(Ok(()), end_with)?;
     let cores = cores::of_server(&cores::available()?, args.cores.as_ref())?;
     let interrupt = Interrupt::watch()?;
     host::raise_file_limit();
@@ -53,4 +56,13 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
         }
     }
     print(&lines)
+}
+
+/// Has the kernel kill this process when the one ends that has started it, however that ends. A
+/// signal that asks would not do: a server that is stopped hears of none.
+fn end_with(parent: i32) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|errno| Failure::ServerProcess(errno.into()))?;
+    // It may have ended before the kernel knew.
+    if getppid() == Pid::from_raw(parent) { Ok(()) } else { Err(Failure::Orphaned) }
 }

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 use serde_json::Value;
 
 fn perf(args: &[&str]) -> Output {
@@ -311,6 +314,58 @@ fn the_selftest_says_what_must_be_and_what_was_reported() {
     assert!(table.contains("must be") && table.contains("p99 "), "{table}");
     let output = perf(&["selftest", "--stop", "600ms", "--every", "1s"]);
     assert!(stderr(&output).contains("leave no time between them"));
+}
+
+/// The field of a process's `stat` that has a number, counted from zero behind its name.
+fn stat_of(process: i32, number: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, behind_name) = stat.rsplit_once(") ")?;
+    behind_name.split(' ').nth(number).map(str::to_owned)
+}
+
+/// The one child of a process, once it is there and stopped.
+fn stopped_child_of(parent: i32) -> Option<i32> {
+    let processes = fs::read_dir("/proc").unwrap();
+    let processes = processes.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |process: &i32| stat_of(*process, 1) == Some(parent.to_string());
+    let child = processes.into_iter().find(is_child)?;
+    (stat_of(child, 0)? == "T").then_some(child)
+}
+
+/// As a second Ctrl-C ends it, which leaves no time for anything. The server is stopped then, and
+/// hears nothing of it.
+#[test]
+fn the_server_of_a_selftest_ends_with_it() {
+    let mut selftest = Command::new(env!("CARGO_BIN_EXE_ringcall-perf"))
+        .args(["selftest", "--stop", "1s", "--every", "2s", "--duration", "1m"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let parent = selftest.id().cast_signed();
+    let server = loop {
+        assert_eq!(selftest.try_wait().unwrap(), None, "it ended by itself");
+        if let Some(server) = stopped_child_of(parent) {
+            break Pid::from_raw(server).unwrap();
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let pidfd = pidfd_open(server, PidfdFlags::empty()).unwrap();
+    selftest.kill().unwrap();
+    selftest.wait().unwrap();
+    let patience = Timespec { tv_sec: 30, tv_nsec: 0 };
+    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap();
+    if ended == 0 {
+        let _ = kill_process(server, Signal::KILL);
+    }
+    assert_eq!(ended, 1, "it is still there");
+}
+
+#[test]
+fn a_server_whose_parent_is_gone_does_not_begin() {
+    let output = perf(&["serve", "--address", "127.0.0.1:0", "--parent", "1"]);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("has ended"), "{}", stderr(&output));
 }
 
 /// Starts a bench that would go on for a minute, and interrupts it when it measures.
