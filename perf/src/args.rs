@@ -285,11 +285,15 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value = "0",
         value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) slow_readers: u32,
-    /// Calls a second of a probe beside the load, with a thread and a connection of its own on the
-    /// first client core: they queue behind the load's for that core and at the server, and nowhere
-    /// else
+    /// Calls a second of a probe beside the load, with a thread and a connection of its own: they
+    /// queue behind the load's at the server, and for a core that it shares with the load
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) probe: Option<u32>,
+    /// Cores of the probe, the first of these, and of the slow readers, the last [default: such as
+    /// neither side uses, where there are some; else the first client core, as where the server is
+    /// another process on this machine]
+    #[arg(long, value_name = "CORES", value_parser = parse::cores)]
+    pub(crate) beside_cores: Option<CoreList>,
     /// What arrivals and sizes are drawn from
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seed: u64,

@@ -70,17 +70,23 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     let available = cores::available()?;
     let cores = cores::of_client(&available, args.run.client_cores.as_ref())?;
     let address = resolve(&args.address)?;
-    let load = load_plan(&args.run, cores)?;
+    // Which cores a server has on this machine nobody knows: any may be one of them.
+    let is_near = address.ip().to_canonical().is_loopback();
+    let servers = CoreList(if is_near { available.clone() } else { Vec::new() });
+    let beside = cores::beside(&available, (&servers, &cores), args.run.beside_cores.as_ref())?;
+    let load = load_plan(&args.run, cores, beside)?;
     let targets = vec![args.target];
     check_targets(&targets, &load)?;
     let workloads = args.workload.workloads(load.pace.is_open());
     let server = Side::There(address);
     let plan = Plan { targets, workloads, repeat: args.run.repeat, load, server };
-    run(plan, &args.run, build_warnings())
+    let mut warnings = build_warnings();
+    warnings.extend(plan.beside_warnings());
+    run(plan, &args.run, warnings)
 }
 
 /// How the server is loaded, from what was asked for.
-fn load_plan(args: &RunArgs, cores: CoreList) -> Result<LoadPlan, Failure> {
+fn load_plan(args: &RunArgs, cores: CoreList, beside_cores: CoreList) -> Result<LoadPlan, Failure> {
     let precision = Precision { quantile: args.percentile, relative: args.precision };
     let mut lengths = Lengths {
         warmup: args.warmup.map_or(Warmup::UntilSettled(WARMUP_MAX), Warmup::For),
@@ -113,7 +119,18 @@ fn load_plan(args: &RunArgs, cores: CoreList) -> Result<LoadPlan, Failure> {
         probe_per_s: args.probe,
     };
     let (counts_cost, idle) = (args.cost, args.idle);
-    Ok(LoadPlan { cores, spin, lengths, pace, sizes, seed, beside, counts_cost, idle })
+    Ok(LoadPlan {
+        cores,
+        spin,
+        lengths,
+        pace,
+        sizes,
+        seed,
+        beside,
+        beside_cores,
+        counts_cost,
+        idle,
+    })
 }
 
 /// Refuses what a target cannot do.
@@ -153,7 +170,9 @@ impl Plan {
                 "{why}: server and client take its time from each other, and latencies say little"
             ));
         }
-        let load = load_plan(&args.run, cores.client)?;
+        let sides = (&cores.server, &cores.client);
+        let beside = cores::beside(&available, sides, args.run.beside_cores.as_ref())?;
+        let load = load_plan(&args.run, cores.client, beside)?;
         let mut targets = Vec::new();
         for target in &args.target {
             if !targets.contains(target) {
@@ -169,7 +188,30 @@ impl Plan {
         let workloads = args.workload.workloads(load.pace.is_open());
         let server = Side::Here(cores.server);
         let plan = Self { targets, workloads, repeat: args.run.repeat, load, server };
+        warnings.extend(plan.beside_warnings());
         Ok((plan, warnings))
+    }
+
+    /// What goes on beside the load on a core: who, and which.
+    fn beside(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let (probe, readers) = (self.load.probe_core(), self.load.slow_readers_core());
+        [("probe", probe), ("slow readers", readers)]
+            .into_iter()
+            .filter_map(|(who, core)| Some((who, core?)))
+    }
+
+    /// What is to be known where some of it shares a core with the load.
+    fn beside_warnings(&self) -> impl Iterator<Item = String> {
+        let is_shared = |core: usize| {
+            let is_servers = matches!(&self.server, Side::Here(server) if server.0.contains(&core));
+            is_servers || self.load.cores.0.contains(&core)
+        };
+        self.beside().filter(move |(_, core)| is_shared(*core)).map(|(who, core)| {
+            format!(
+                "{who}: core {core} is the load's too, and they take its time from each other; \
+                 name another with --beside-cores where there is one"
+            )
+        })
     }
 }
 
@@ -311,12 +353,16 @@ impl Plan {
 
     pub(crate) fn conditions(&self, warnings: Vec<String>) -> Conditions {
         let sizes = self.load.sizes.as_ref().map(|sizes| format!(", {sizes}")).unwrap_or_default();
+        let mut client = format!("client on core {}", self.load.cores);
+        for (who, core) in self.beside() {
+            client += &format!(", {who} on core {core}");
+        }
         Conditions {
             server: match &self.server {
                 Side::Here(cores) => format!("server on core {cores}, over loopback"),
                 Side::There(address) => format!("server at {address}"),
             },
-            client: format!("client on core {}", self.load.cores),
+            client,
             load: match &self.load.pace {
                 Pace::Closed => format!("closed loop{sizes}"),
                 Pace::Open(arrivals) => format!("open loop, {arrivals}{sizes}"),

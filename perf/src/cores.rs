@@ -66,6 +66,24 @@ pub(crate) fn of_server(
     }
 }
 
+/// The cores of what goes on beside a load: the first two that neither side uses, or the only one,
+/// or else the client's first.
+pub(crate) fn beside(
+    available: &[usize],
+    (server, client): (&CoreList, &CoreList),
+    named: Option<&CoreList>,
+) -> Result<CoreList, Failure> {
+    if let Some(named) = named {
+        return check(available, named);
+    }
+    let is_free = |core: &&usize| !server.0.contains(core) && !client.0.contains(core);
+    let free: Vec<usize> = available.iter().filter(is_free).take(2).copied().collect();
+    if !free.is_empty() {
+        return Ok(CoreList(free));
+    }
+    Ok(CoreList(client.0.iter().take(1).copied().collect()))
+}
+
 /// Pins this thread to a core.
 pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
@@ -116,6 +134,18 @@ mod tests {
     fn the_server_makes_way_for_a_client_that_names_its_core() {
         let cores = of_bench(&[0, 1], None, Some(&list(&[1]))).unwrap();
         assert_eq!(cores.server, list(&[0]));
+    }
+
+    #[test]
+    fn what_goes_on_beside_a_load_has_cores_of_its_own_where_there_are_some() {
+        let sides = (&list(&[1]), &list(&[0]));
+        let of = |available: &[usize]| beside(available, sides, None).unwrap();
+        assert_eq!(of(&[0, 1]), list(&[0]));
+        assert_eq!(of(&[0, 1, 2]), list(&[2]));
+        assert_eq!(of(&[0, 1, 2, 3, 4]), list(&[2, 3]));
+        let named = list(&[1]);
+        assert_eq!(beside(&[0, 1, 2], sides, Some(&named)).unwrap(), named);
+        assert!(beside(&[0, 1], sides, Some(&list(&[5]))).is_err());
     }
 
     #[test]

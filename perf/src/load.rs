@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     client::{self, slow_readers},
-    core_load, cost,
+    core_load, cores, cost,
     course::{Course, Lengths, Phase},
     error::Failure,
     extras::{Beside, Extras},
@@ -55,6 +55,8 @@ pub(crate) struct LoadPlan {
     /// What arrivals and sizes are drawn from.
     pub(crate) seed: u64,
     pub(crate) beside: Beside,
+    /// Cores of the probe, the first, and of the slow readers, the last.
+    pub(crate) beside_cores: CoreList,
     /// Whether what calls cost besides CPU time is counted.
     pub(crate) counts_cost: bool,
     /// Idle connections that are held beside the load.
@@ -117,6 +119,18 @@ pub(crate) enum Outcome {
 impl Pace {
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Self::Open(_))
+    }
+}
+
+impl LoadPlan {
+    /// The core of the probe, where there is one.
+    pub(crate) fn probe_core(&self) -> Option<usize> {
+        self.beside.probe_per_s.and(self.beside_cores.0.first().copied())
+    }
+
+    /// The core of the slow readers, where there are some.
+    pub(crate) fn slow_readers_core(&self) -> Option<usize> {
+        self.beside_cores.0.last().copied().filter(|_| self.beside.slow_readers > 0)
     }
 }
 
@@ -255,7 +269,9 @@ impl<'a> Threads<'a> {
         let failed = |source| Failure::Io { target, side: "client", source };
         if slow_readers > 0 {
             let state = Arc::clone(&self.state);
+            let core = plan.slow_readers_core().unwrap_or(0);
             let body = move || {
+                cores::pin(core).map_err(|source| Failure::Pin { core, source })?;
                 let seen = slow_readers::run(address, slow_readers, workload, &state)?;
                 Ok(Extras { slow_readers: seen, ..Extras::new()? })
             };
@@ -266,7 +282,7 @@ impl<'a> Threads<'a> {
             let state = Arc::clone(&self.state);
             let probe = Probe {
                 address,
-                core: plan.cores.0.first().copied().unwrap_or(0),
+                core: plan.probe_core().unwrap_or(0),
                 rate,
                 size: workload.size,
                 warmup: Duration::ZERO,

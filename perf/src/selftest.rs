@@ -33,6 +33,7 @@ use crate::{
     interrupt::Interrupt,
     load::{self, LoadPlan, Outcome, Pace},
     measure::Run,
+    parse::CoreList,
     progress::Progress,
     report::{print, time},
     target::Target,
@@ -93,6 +94,7 @@ pub(crate) fn selftest(args: &SelftestArgs) -> Result<(), Failure> {
             sizes: None,
             seed: 1,
             beside: Beside::default(),
+            beside_cores: CoreList(Vec::new()),
             counts_cost: false,
             idle: 0,
         };

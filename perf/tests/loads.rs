@@ -195,7 +195,12 @@ fn what_goes_on_beside_the_load_is_reported() {
     ]);
     let (table, error) = (stdout(&output), stderr(&output));
     assert!(output.status.success() || error.contains("is void"), "{error}");
+    // Each side has a core; the rest, if there is any, is for what goes on beside them.
+    let are_alone = thread::available_parallelism().unwrap().get() > 2;
+    assert_eq!(error.contains("name another with --beside-cores"), !are_alone, "{error}");
     for text in [
+        "probe on core ",
+        "slow readers on core ",
         "calls to the slow handler: ",
         "connections made, used for a call and closed: ",
         "slow readers have read ",
@@ -204,6 +209,21 @@ fn what_goes_on_beside_the_load_is_reported() {
     ] {
         assert!(table.contains(text), "no {text:?} in:\n{table}");
     }
+}
+
+#[test]
+fn a_probe_that_shares_a_core_with_the_load_says_so() {
+    let short = ["--duration", "200ms", "--warmup", "20ms", "--target", "ringcall"];
+    for (core, side) in [("0", "client"), ("0", "server")] {
+        let flag = format!("--{side}-cores");
+        let args = ["bench", "--connections", "1", "--probe", "50", "--beside-cores", core];
+        let output = perf(&[&args[..], &[&flag, core], &short].concat());
+        let warning = "warning: probe: core 0 is the load's too";
+        assert!(stderr(&output).contains(warning), "{}", stderr(&output));
+        assert!(stdout(&output).contains("! probe: core 0 is the load's too"));
+    }
+    let output = perf(&["bench", "--probe", "50", "--beside-cores", "1000"]);
+    assert!(stderr(&output).contains("core 1000 is not there"), "{}", stderr(&output));
 }
 
 #[test]

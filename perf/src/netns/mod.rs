@@ -150,9 +150,17 @@ fn child_args(args: &NetnsArgs) -> Result<ChildArgs, Failure> {
     let mut serve: Vec<OsString> = fixed.map(OsString::from).into();
     serve.extend(args.server_args.split_whitespace().map(OsString::from));
     let serves: ServeArgs = parsed(&serve)?;
+    let available = cores::available()?;
+    let (servers, clients) = (serves.cores.as_ref(), loads.run.client_cores.as_ref());
+    let cores = cores::of_bench(&available, servers, clients)?;
     if serves.cores.is_none() {
-        let cores = cores::of_bench(&cores::available()?, None, loads.run.client_cores.as_ref())?;
         serve.extend(["--cores".into(), cores.server.to_string().into()]);
+    }
+    let LoadArgs { run, .. } = &loads;
+    if run.beside_cores.is_none() && (run.probe.is_some() || run.slow_readers > 0) {
+        // The server is on this machine, and only this process knows where.
+        let beside = cores::beside(&available, (&cores.server, &cores.client), None)?;
+        load.extend(["--beside-cores".into(), beside.to_string().into()]);
     }
     Ok(ChildArgs { serve, load })
 }
@@ -205,6 +213,14 @@ mod tests {
         let serve = children(&["--server-args", "--cores 0  --spin 5us"]).serve;
         assert_eq!(serve[5..], ["--cores", "0", "--spin", "5us"]);
         assert_eq!(serve[..5], ["serve", "--address", "198.18.0.1:7000", "--target", "ringcall"]);
+    }
+
+    #[test]
+    fn a_probe_is_told_which_cores_neither_side_has() {
+        let load = children(&["--", "--probe", "100"]).load;
+        assert_eq!(load[2..5], ["--probe", "100", "--beside-cores"]);
+        let load = children(&["--", "--slow-readers", "2", "--beside-cores", "0"]).load;
+        assert_eq!(load[2..], ["--slow-readers", "2", "--beside-cores", "0"]);
     }
 
     #[test]
