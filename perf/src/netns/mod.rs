@@ -150,14 +150,18 @@ fn child_args(args: &NetnsArgs) -> Result<ChildArgs, Failure> {
     let mut serve: Vec<OsString> = fixed.map(OsString::from).into();
     serve.extend(args.server_args.split_whitespace().map(OsString::from));
     let serves: ServeArgs = parsed(&serve)?;
+    let LoadArgs { run, .. } = &loads;
+    let is_beside_open =
+        run.beside_cores.is_none() && (run.probe.is_some() || run.slow_readers > 0);
+    if serves.cores.is_some() && !is_beside_open {
+        return Ok(ChildArgs { serve, load });
+    }
     let available = cores::available()?;
-    let (servers, clients) = (serves.cores.as_ref(), loads.run.client_cores.as_ref());
-    let cores = cores::of_bench(&available, servers, clients)?;
+    let cores = cores::of_bench(&available, serves.cores.as_ref(), run.client_cores.as_ref())?;
     if serves.cores.is_none() {
         serve.extend(["--cores".into(), cores.server.to_string().into()]);
     }
-    let LoadArgs { run, .. } = &loads;
-    if run.beside_cores.is_none() && (run.probe.is_some() || run.slow_readers > 0) {
+    if is_beside_open {
         // The server is on this machine, and only this process knows where.
         let beside = cores::beside(&available, (&cores.server, &cores.client), None)?;
         load.extend(["--beside-cores".into(), beside.to_string().into()]);
