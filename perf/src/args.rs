@@ -100,9 +100,13 @@ pub(crate) struct ServeArgs {
     /// Cores to serve on, one shard on each, as `1` or `0,2-3` [default: all there are]
     #[arg(long, value_name = "CORES", value_parser = parse::cores)]
     pub(crate) cores: Option<CoreList>,
-    /// How long an idle shard looks for work before it sleeps, as `50us`
-    #[arg(long, value_name = "TIME", default_value = "0us", value_parser = parse::spin)]
-    pub(crate) spin: Duration,
+    /// How long an idle shard looks for work before it sleeps, as `50us` [default: 0us]
+    #[arg(long, value_name = "TIME", value_parser = parse::spin)]
+    pub(crate) spin: Option<Duration>,
+    /// File of settings, as `tune` writes it and examples/ringcall.toml describes it; the flags above
+    /// go before it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// What to serve
     #[arg(long, value_enum, default_value = "ringcall")]
     pub(crate) target: Target,

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use ringcall::{ConnectError, ServeError, ShardError, ring::RingError};
+use ringcall::{ConfigFileError, ConnectError, ServeError, ShardError, ring::RingError};
 
 use crate::{netns::NetnsError, target::Target};
 
@@ -31,6 +31,10 @@ pub(crate) enum Failure {
     Listen { address: SocketAddr, source: io::Error },
     #[error("the server cannot start: {0}")]
     Serve(#[from] ServeError),
+    #[error("{0}")]
+    Config(#[from] ConfigFileError),
+    #[error("the floor has no settings of ringcall: leave --config out, or serve `ringcall`")]
+    NoSettings,
     #[error("{0}")]
     Connect(#[from] ConnectError),
     #[error("cannot connect to {address}: {source}")]

@@ -2,6 +2,7 @@
 
 use std::{thread, time::Duration};
 
+use ringcall::ServerConfig;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     error::Failure,
     host,
     interrupt::Interrupt,
+    parse::CoreList,
     report::{print, small},
     server::Server,
 };
@@ -22,10 +24,23 @@ const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// since it began to serve, those of connections too.
 pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     args.parent.map_or(Ok(()), end_with)?;
-    let cores = cores::of_server(&cores::available()?, args.cores.as_ref())?;
+    let config = args.config.as_deref().map(ServerConfig::from_file).transpose()?;
+    let of_file = config.as_ref().and_then(|config| config.cores.clone()).map(CoreList);
+    let named = args.cores.as_ref().or(of_file.as_ref());
+    let cores = cores::of_server(&cores::available()?, named)?;
     let interrupt = Interrupt::watch()?;
     host::raise_file_limit();
-    let server = Server::start(args.target, args.address, &cores, args.spin)?;
+    let server = match config {
+        None => Server::start(args.target, args.address, &cores, args.spin.unwrap_or_default())?,
+        Some(_) if !args.target.serves_ringcall() => return Err(Failure::NoSettings),
+        Some(mut config) => {
+            config.cores = Some(cores.0.clone());
+            if let Some(spin) = args.spin {
+                config.shard = config.shard.spin(spin);
+            }
+            Server::with_config(args.address, config)?
+        }
+    };
     let before = Allocations::of_this_process();
     // The address first and on a line of its own: scripts wait for it.
     print(&format!("{}\n", server.address()))?;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringcall::{Server as RingcallServer, ServerHandle, ShardCounters};
+use ringcall::{Server as RingcallServer, ServerConfig, ServerHandle, ShardCounters};
 
 use crate::{
     error::Failure,
@@ -44,6 +44,12 @@ impl Server {
             ),
             Target::Floor => Self::Floor(FloorServer::start(address, cores, spin)?),
         })
+    }
+
+    /// Starts a server of ringcall with the settings of a file.
+    pub(crate) fn with_config(address: SocketAddr, config: ServerConfig) -> Result<Self, Failure> {
+        let server = RingcallServer::builder().config(config);
+        Ok(Self::Ringcall(server.serve(address, |_| EchoServer::new(Mirror))?))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

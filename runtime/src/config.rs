@@ -95,6 +95,15 @@ pub(crate) const ERRANDS_WAITING_MAX: usize = 256;
 /// Errands that a shard runs in one turn, so that its connections are not kept waiting.
 pub(crate) const ERRANDS_PER_TURN_MAX: usize = 256;
 
+/// Connections that may wait to be accepted, for each shard, by default.
+///
+/// Many clients that connect at once are not refused; the kernel bounds it by its own limit, which
+/// is 4,096 by default.
+pub(crate) const BACKLOG_DEFAULT: u32 = 1024;
+
+/// Longest file of settings that is read, in bytes: a wrong path must not fill the memory.
+pub(crate) const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Period of a shard's heartbeat while calls are in flight.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(10);
 
@@ -129,6 +138,17 @@ pub struct ConfigError {
     setting: &'static str,
     value: String,
     wanted: String,
+}
+
+impl ConfigError {
+    /// What it is called where it is set, perhaps with the name of one of its arguments.
+    pub(crate) fn setting(&self) -> &'static str {
+        self.setting
+    }
+
+    pub(crate) fn wanted(&self) -> &str {
+        &self.wanted
+    }
 }
 
 impl ShardConfig {
@@ -360,9 +380,10 @@ impl ShardConfig {
         let is_calls = (1..=CALLS_IN_FLIGHT_MAX_CEILING).contains(&calls_in_flight_max);
         check("calls_in_flight_max", calls_in_flight_max, "from 1 to 1048576", is_calls)?;
         let Deadlines { least_us, most_us, default_us } = self.deadlines;
-        check("deadlines", least_us, "at most the longest deadline", least_us <= most_us)?;
+        let shown = |us: u32| format!("{:?}", Duration::from_micros(u64::from(us)));
+        check("deadlines", shown(least_us), "at most the longest deadline", least_us <= most_us)?;
         let is_default = default_us == 0 || (least_us..=most_us).contains(&default_us);
-        check("default_deadline", default_us, "between the least and the most", is_default)?;
+        check("default_deadline", shown(default_us), "between the least and the most", is_default)?;
         let percent = self.age_jitter;
         check("age_max jitter_percent", percent, "from 0 to 100", percent <= 100)?;
         let level = match self.compression {
@@ -372,7 +393,8 @@ impl ShardConfig {
         check("compression level", level, "from 1 to 19", (1..=19).contains(&level))?;
         let after_us = self.patience.ping_after_us;
         let is_patient = after_us == 0 || after_us >= KEEPALIVE_FLOOR_US;
-        check("keepalive after", after_us, "zero or at least 100 ms, in µs", is_patient)?;
+        let after = format!("{:?}", Duration::from_micros(after_us));
+        check("keepalive after", after, "zero or at least 100 ms", is_patient)?;
         check("calls_max", self.calls_max, "at least 1", self.calls_max > 0)?;
         let bytes = self.send_buffer_max;
         check("send_buffer_max", bytes, "at least 4096", bytes >= 4096)
@@ -409,7 +431,7 @@ fn us64(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn check(
+pub(crate) fn check(
     setting: &'static str,
     value: impl ToString,
     wanted: &str,

@@ -17,6 +17,7 @@ mod call;
 mod callers;
 mod client;
 mod config;
+mod config_file;
 mod connection;
 mod context;
 mod counters;
@@ -68,6 +69,7 @@ pub use crate::{
         COMPRESS_FROM_DEFAULT, ConfigError, SEND_BUFFER_MAX_DEFAULT, SHARD_CALLS_MAX_DEFAULT,
         SHARD_MEMORY_MAX_DEFAULT, ShardConfig,
     },
+    config_file::{ConfigFileError, Place, ServerConfig},
     context::Context,
     counters::{RoundTrips, ShardCounters},
     intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},

@@ -22,7 +22,8 @@ use ringcall_codec::{Code, MethodInfo, ShardPlace, Status};
 use rustix::io::Errno;
 
 use crate::{
-    config::{STOP_FLUSH_MAX, ShardConfig},
+    config::{BACKLOG_DEFAULT, STOP_FLUSH_MAX, ShardConfig},
+    config_file::ServerConfig,
     counters::{Counters, RoundTrips, ShardCounters},
     dispatch,
     executor::{self, ExecutorConfig, ExecutorEnd, ExecutorThread},
@@ -131,6 +132,16 @@ impl Server {
 }
 
 impl ServerBuilder {
+    /// Takes the settings of a file ([`ServerConfig::from_file`]), in place of whatever of them was
+    /// set before.
+    #[must_use]
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        let ServerConfig { cores, backlog, shard, socket } = config;
+        (self.cores, self.backlog) = (cores, Some(backlog));
+        (self.shard, self.socket) = (shard, socket);
+        self
+    }
+
     /// The cores to run shards on, one shard each time a core is named.
     #[must_use]
     pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
@@ -190,8 +201,9 @@ impl ServerBuilder {
     {
         let cores = usable_cores(self.cores.as_deref())?;
         self.shard.validate().map_err(ShardError::from)?;
+        self.socket.validate().map_err(ShardError::from)?;
         shard::check_process(&self.shard, cores.len())?;
-        let backlog = self.backlog.unwrap_or(1024);
+        let backlog = self.backlog.unwrap_or(BACKLOG_DEFAULT);
         let listeners = listen(address, cores.len(), backlog, &self.socket)?;
         let address = local_address(&listeners)?;
         let mut server = ServerHandle { address, shards: Vec::with_capacity(cores.len()) };

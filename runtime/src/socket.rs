@@ -4,14 +4,19 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use crate::config::{ConfigError, check};
+
+/// Longest idle time before the kernel probes a peer, in seconds: its own limit.
+const KEEPALIVE_S_MAX: u64 = 32_767;
+
 /// Options of a connection's socket. TCP_NODELAY is always set: a reply is sent when its turn
 /// has ended, with everything else that the turn has collected.
 #[derive(Clone, Debug, Default)]
 pub struct SocketConfig {
-    receive_buffer_bytes: Option<usize>,
-    send_buffer_bytes: Option<usize>,
-    keepalive: Option<Duration>,
-    busy_poll: Option<Duration>,
+    pub(crate) receive_buffer_bytes: Option<usize>,
+    pub(crate) send_buffer_bytes: Option<usize>,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) busy_poll: Option<Duration>,
 }
 
 impl SocketConfig {
@@ -47,6 +52,27 @@ impl SocketConfig {
     pub fn busy_poll(mut self, time: Duration) -> Self {
         self.busy_poll = Some(time);
         self
+    }
+
+    /// Checks every option, where the kernel would refuse it without a reason, or do something
+    /// else.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let Self { receive_buffer_bytes, send_buffer_bytes, keepalive, busy_poll } = *self;
+        for (buffer, bytes) in [
+            ("receive_buffer_bytes", receive_buffer_bytes),
+            ("send_buffer_bytes", send_buffer_bytes),
+        ] {
+            // The kernel doubles it, in 32 bits with a sign.
+            let bytes = bytes.unwrap_or(4096);
+            check(buffer, bytes, "from 4096 to 1 GiB", (4096..=1 << 30).contains(&bytes))?;
+        }
+        let idle = keepalive.unwrap_or(Duration::from_secs(1));
+        let is_idle = (1..=KEEPALIVE_S_MAX).contains(&idle.as_secs()) && idle.subsec_nanos() == 0;
+        let wanted = "whole seconds from 1 to 32767";
+        check("keepalive", format!("{idle:?}"), wanted, is_idle)?;
+        let time = busy_poll.unwrap_or_default();
+        let is_time = i32::try_from(time.as_micros()).is_ok();
+        check("busy_poll", format!("{time:?}"), "up to 35 minutes", is_time)
     }
 
     fn apply(&self, socket: &Socket) -> io::Result<()> {

@@ -1,0 +1,106 @@
+//! `serve --config`, `doctor` and `tune` as they are run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn perf(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcall-perf"));
+    command.args(args);
+    command
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn output_of(args: &[&str]) -> Output {
+    perf(args).output().unwrap()
+}
+
+/// A directory that is gone at the end of a test.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new(name: &str) -> Self {
+        let name = format!("ringcall-perf-tuning-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The first core that this process may use.
+fn first_core() -> usize {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap()
+}
+
+/// Serves with a file of settings and more flags until it was told to end, and gives what it said
+/// on standard error.
+fn served_with(config: &Path, flags: &[&str]) -> String {
+    let config = config.to_str().unwrap();
+    let mut child = perf(&["serve", "--address", "127.0.0.1:0", "--config", config])
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut address = String::new();
+    stdout.read_line(&mut address).unwrap();
+    if address.starts_with("127.0.0.1:") {
+        kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let error = text_of(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    error
+}
+
+#[test]
+fn serve_takes_its_settings_from_a_file() {
+    let dir = TempDir::new("serve");
+    let core = first_core();
+    let file =
+        dir.file("ringcall.toml", &format!("cores = [{core}, {core}]\n[shard]\nspin_us = 5\n"));
+    let said = served_with(Path::new(&file), &[]);
+    assert!(said.contains(&format!("serves on core {core},{core} until")), "{said}");
+    // A flag goes before the file.
+    let said = served_with(Path::new(&file), &["--cores", &core.to_string(), "--spin", "1us"]);
+    assert!(said.contains(&format!("serves on core {core} until")), "{said}");
+}
+
+#[test]
+fn a_file_of_settings_that_is_wrong_is_refused_with_its_line() {
+    let dir = TempDir::new("wrong");
+    let file = dir.file("ringcall.toml", "[shard]\nspin = 5\n");
+    for command in [&["serve", "--config", &file][..]] {
+        let output = output_of(command);
+        assert!(!output.status.success());
+        let error = text_of(&output.stderr);
+        assert!(error.contains(&format!("{file}, line 2: there is no setting `spin`")), "{error}");
+    }
+    let right = dir.file("right.toml", "");
+    let error = output_of(&["serve", "--target", "floor", "--config", &right]).stderr;
+    assert!(text_of(&error).contains("leave --config out"));
+}
