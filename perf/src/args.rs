@@ -53,6 +53,11 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Compares two builds or two configurations, in turn, and says whether they differ
     Compare(CompareArgs),
+    /// Looks at this host and says what to change for a server, why, and by which command
+    ///
+    /// It changes nothing. Exit status: 0 nothing to change, 1 something to change, 2 ringcall cannot
+    /// run here or the arguments are wrong.
+    Doctor(DoctorArgs),
     /// Stops a server for known times and checks that the reported tail is what it must be
     Selftest(SelftestArgs),
     /// Measures across a link between two network namespaces of this host
@@ -113,6 +118,22 @@ pub(crate) struct ServeArgs {
     /// Ends with the process that has this id and has started it
     #[arg(long, hide = true)]
     pub(crate) parent: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Cores of the shards, as `1` or `0,2-3` [default: those of --config, or all there are]
+    #[arg(long, value_name = "CORES", value_parser = parse::cores)]
+    pub(crate) cores: Option<CoreList>,
+    /// Network interface that the clients come by [default: that of the default route]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+    /// File of settings that the server will have
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Prints the findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

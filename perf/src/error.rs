@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     NoSuchCore { core: usize, available: String },
     #[error("cannot tell which cores there are: {0}")]
     Cores(io::Error),
+    #[error("there is no network interface {name}; there are {there}")]
+    NoInterface { name: String, there: String },
     #[error("cannot pin a thread to core {core}: {source}")]
     Pin { core: usize, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]

@@ -25,6 +25,7 @@ mod core_load;
 mod cores;
 mod cost;
 mod course;
+mod doctor;
 mod error;
 mod extras;
 mod floor;
@@ -75,6 +76,7 @@ pub fn run() -> ExitCode {
         Some(Command::Compare(args)) => compare::compare(&args).map(done),
         Some(Command::Selftest(args)) => selftest::selftest(&args).map(done),
         Some(Command::Stages(args)) => probe::stages(&args).map(done),
+        Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Netns(args)) => netns::netns(&args),
     };
     match outcome {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 fn perf(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringcall-perf"));
@@ -94,13 +95,49 @@ fn serve_takes_its_settings_from_a_file() {
 fn a_file_of_settings_that_is_wrong_is_refused_with_its_line() {
     let dir = TempDir::new("wrong");
     let file = dir.file("ringcall.toml", "[shard]\nspin = 5\n");
-    for command in [&["serve", "--config", &file][..]] {
-        let output = output_of(command);
-        assert!(!output.status.success());
+    for (command, code) in [("serve", 1), ("doctor", 2)] {
+        let output = output_of(&[command, "--config", &file]);
+        assert_eq!(output.status.code(), Some(code));
         let error = text_of(&output.stderr);
-        assert!(error.contains(&format!("{file}, line 2: there is no setting `spin`")), "{error}");
+        let expected = format!("error: {file}, line 2: there is no setting `spin`");
+        assert!(error.starts_with(&expected), "{error}");
     }
     let right = dir.file("right.toml", "");
     let error = output_of(&["serve", "--target", "floor", "--config", &right]).stderr;
     assert!(text_of(&error).contains("leave --config out"));
+}
+
+#[test]
+fn doctor_examines_this_host_for_people_and_for_programs() {
+    let core = first_core().to_string();
+    let output = output_of(&["doctor", "--cores", &core, "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["exit_status"], output.status.code().unwrap());
+    let findings = document["findings"].as_array().unwrap();
+    let found = |topic: &str| findings.iter().find(|it| it["topic"] == topic).unwrap();
+    // These tests run servers, so that one starts and the kernel is new enough.
+    assert_eq!(found("server")["state"], "ok", "{}", found("server"));
+    assert_eq!(found("kernel")["state"], "ok", "{}", found("kernel"));
+    let output = output_of(&["doctor", "--cores", &core]);
+    let table = text_of(&output.stdout);
+    assert!(table.starts_with(&format!("1 shard on core {core}, NIC ")), "{table}");
+    for finding in findings {
+        assert!(table.contains(finding["topic"].as_str().unwrap()), "{table}");
+    }
+}
+
+#[test]
+fn doctor_refuses_what_there_is_not_with_a_status_of_its_own() {
+    for (args, says) in [
+        (&["--interface", "none0"][..], "there is no network interface none0"),
+        (&["--cores", "1000"], "core 1000 is not there"),
+        (&["--cores", "x"], "--cores"),
+        (&["--what"], "--what"),
+        (&["--config", "/no/such/file.toml"], "cannot read /no/such/file.toml"),
+    ] {
+        let output = output_of(&[&["doctor"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text_of(&output.stderr).contains(says), "{args:?}: {}", text_of(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, chosen};
 
 /// A description of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -102,7 +102,7 @@ fn governor(cpu: &Path) -> String {
 }
 
 /// What stands in brackets: `always [madvise] never`.
-fn chosen(choices: &str) -> String {
+pub(crate) fn chosen(choices: &str) -> String {
     let inside = choices.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     inside.map_or(choices, |(chosen, _)| chosen).to_owned()
 }
