@@ -16,12 +16,13 @@ use crate::{
     },
     parse::{self, CoreList, Slo},
     target::Target,
+    tune::Goal,
     workload::{CONNECTIONS_MAX, DEPTH_MAX, Workload},
 };
 
 /// Most calls in flight on a connection of an open load that names no other: enough for a server
 /// that stops for a while, as one that is full keeps calls from being made when they are due.
-const OPEN_DEPTH: u32 = 256;
+pub(crate) const OPEN_DEPTH: u32 = 256;
 
 /// Most idle connections: the files that a process may have open are fewer.
 const IDLE_MAX: u32 = 10_000_000;
@@ -58,6 +59,12 @@ pub(crate) enum Command {
     /// It changes nothing. Exit status: 0 nothing to change, 1 something to change, 2 ringcall cannot
     /// run here or the arguments are wrong.
     Doctor(DoctorArgs),
+    /// Looks for the server's settings that suit a workload on this host, and writes them to a file
+    ///
+    /// One setting after another is tried, in turn with those that there are, over loopback. It is
+    /// changed only where that is better beyond the noise, in two comparisons, the second of fresh
+    /// runs. Ctrl-C ends it with what was found until then.
+    Tune(TuneArgs),
     /// Stops a server for known times and checks that the reported tail is what it must be
     Selftest(SelftestArgs),
     /// Measures across a link between two network namespaces of this host
@@ -134,6 +141,42 @@ pub(crate) struct DoctorArgs {
     /// Prints the findings as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    /// What is to become better
+    #[arg(long, value_enum, default_value = "p99.9")]
+    pub(crate) goal: Goal,
+    /// Time that it may take
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse::duration)]
+    pub(crate) budget: Duration,
+    /// Writes the settings to a file, for `serve --config` and `ServerConfig::from_file`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+    /// Replaces the file where there is one
+    #[arg(long, requires = "write")]
+    pub(crate) force: bool,
+    /// Connections, over all client cores
+    #[arg(long, value_name = "N", default_value = "64",
+        value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    pub(crate) connections: u32,
+    /// Calls in flight on each connection, the most where they are due at a rate [default: 1, at a
+    /// rate 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=DEPTH_MAX))]
+    pub(crate) depth: Option<u32>,
+    /// Length of a body each way in bytes, as `64` or `4KiB`; rounded up to a multiple of 4
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse::size)]
+    pub(crate) size: u32,
+    /// Calls a second that are due, as `100k` [default: each call follows another]
+    #[arg(long, value_name = "RATE", value_parser = parse::calls_per_s)]
+    pub(crate) rate: Option<f64>,
+    /// Cores of the server, one shard on each; fewer are tried [default: the second there is]
+    #[arg(long, value_name = "CORES", value_parser = parse::cores)]
+    pub(crate) server_cores: Option<CoreList>,
+    /// Cores of the client, one thread on each [default: the first there is]
+    #[arg(long, value_name = "CORES", value_parser = parse::cores)]
+    pub(crate) client_cores: Option<CoreList>,
 }
 
 #[derive(Debug, Args)]

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Time that starting and ending a run takes, for the progress bar.
-const OVERHEAD: Duration = Duration::from_millis(100);
+pub(crate) const OVERHEAD: Duration = Duration::from_millis(100);
 
 /// Bounds of a run whose length is not given.
 const LENGTH_MIN: Duration = Duration::from_secs(3);
@@ -216,7 +216,7 @@ impl Plan {
 }
 
 /// What is to be known of the figures before they are read.
-fn build_warnings() -> Vec<String> {
+pub(crate) fn build_warnings() -> Vec<String> {
     let debug = "this is a debug build: its figures mean nothing; run it with --release";
     if cfg!(debug_assertions) { vec![debug.to_owned()] } else { Vec::new() }
 }

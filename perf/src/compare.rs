@@ -7,7 +7,7 @@
 //! independent, and nothing else.
 
 use std::{
-    env, fmt,
+    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -20,10 +20,10 @@ use serde_json::Value;
 use crate::{
     args::CompareArgs,
     error::Failure,
-    generator::{Interval, interval_of},
     interrupt::Interrupt,
     progress::Progress,
     report::print,
+    verdict::{Ratios, Verdict, ends},
 };
 
 /// Time that starting and ending a run takes, and the part of it that is not measured, for the
@@ -57,22 +57,6 @@ const FIGURES: [Figure; 7] = [
     Figure { name: "p99", path: &["latency_ns", "p99"], more_is_better: false },
     Figure { name: "p99.9", path: &["latency_ns", "p999"], more_is_better: false },
 ];
-
-/// What was found of one figure of one workload.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Verdict {
-    /// The interval of the ratio does not hold 1.
-    Better,
-    Worse,
-    /// It does; and the largest difference that it leaves room for is that.
-    NoDifference {
-        within: f64,
-    },
-}
-
-/// The ratios of B to A of one figure.
-#[derive(Clone, Debug)]
-struct Ratios(Vec<f64>);
 
 /// Runs both sides in turn and prints what differs.
 pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
@@ -183,41 +167,18 @@ impl Figure {
     }
 }
 
-impl Ratios {
-    /// Of each pair in which both sides have the figure.
-    fn of(figure: &Figure, pairs: &[[Vec<Value>; 2]], index: usize) -> Self {
-        let ratio =
-            |[a, b]: &[Vec<Value>; 2]| Some(figure.of(b.get(index)?)? / figure.of(a.get(index)?)?);
-        Self(pairs.iter().filter_map(ratio).filter(|ratio| ratio.is_normal()).collect())
-    }
-
-    /// The mean of their logarithms, with its interval.
-    fn logarithm(&self) -> Option<Interval> {
-        let logarithms: Vec<f64> = self.0.iter().map(|ratio| ratio.ln()).collect();
-        let mean = logarithms.iter().sum::<f64>() / logarithms.len() as f64;
-        interval_of(mean, &logarithms)
-    }
+/// The ratios of B to A, of each pair in which both sides have the figure.
+fn ratios(figure: &Figure, pairs: &[[Vec<Value>; 2]], index: usize) -> Ratios {
+    let of =
+        |[a, b]: &[Vec<Value>; 2]| Some((figure.of(a.get(index)?)?, figure.of(b.get(index)?)?));
+    Ratios::of(pairs.iter().filter_map(of))
 }
 
-impl Verdict {
-    fn of(interval: Interval, more_is_better: bool) -> Self {
-        let Interval { value, half_width } = interval;
-        if value.abs() <= half_width {
-            return Self::NoDifference { within: (value.abs() + half_width).exp_m1() };
-        }
-        if (value > 0.0) == more_is_better { Self::Better } else { Self::Worse }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Better => f.write_str("B is better"),
-            Self::Worse => f.write_str("B is worse"),
-            Self::NoDifference { within } => {
-                write!(f, "no difference shown; it is under {:.1} %", within * 100.0)
-            }
-        }
+fn says(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Better => "B is better".to_owned(),
+        Verdict::Worse => "B is worse".to_owned(),
+        Verdict::NoDifference { .. } => verdict.to_string(),
     }
 }
 
@@ -241,12 +202,12 @@ fn table(a: &Side, b: &Side, pairs: &[[Vec<Value>; 2]], wanted: usize) -> String
         let target = run["target"].as_str().unwrap_or("?");
         text += &format!("\n{}×{} {} B {target}\n", of("connections"), of("depth"), of("size"));
         for figure in &FIGURES {
-            let ratios = Ratios::of(figure, pairs, index);
+            let ratios = ratios(figure, pairs, index);
             let line = match ratios.logarithm() {
-                Some(interval) => {
-                    let at = |offset: f64| (interval.value + offset * interval.half_width).exp();
-                    let verdict = Verdict::of(interval, figure.more_is_better);
-                    format!("{:.3}  ({:.3} to {:.3})  {verdict}", at(0.0), at(-1.0), at(1.0))
+                Some(logarithm) => {
+                    let verdict = Verdict::of(logarithm, figure.more_is_better);
+                    let [at, from, to] = ends(logarithm);
+                    format!("{at:.3}  ({from:.3} to {to:.3})  {}", says(verdict))
                 }
                 None => format!("too few pairs have it ({})", ratios.0.len()),
             };
@@ -271,7 +232,7 @@ mod tests {
 
     fn verdict(ratios: &[f64]) -> Verdict {
         let figure = &FIGURES[1];
-        let interval = Ratios::of(figure, &pairs(ratios), 0).logarithm().unwrap();
+        let interval = super::ratios(figure, &pairs(ratios), 0).logarithm().unwrap();
         Verdict::of(interval, figure.more_is_better)
     }
 
@@ -291,8 +252,8 @@ mod tests {
 
     #[test]
     fn what_a_side_does_not_tell_is_not_compared() {
-        assert!(Ratios::of(&FIGURES[0], &pairs(&[1.0; 6]), 0).logarithm().is_none());
-        assert!(Ratios::of(&FIGURES[1], &pairs(&[1.0; 4]), 0).logarithm().is_none());
+        assert!(ratios(&FIGURES[0], &pairs(&[1.0; 6]), 0).logarithm().is_none());
+        assert!(ratios(&FIGURES[1], &pairs(&[1.0; 4]), 0).logarithm().is_none());
     }
 
     #[test]

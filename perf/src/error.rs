@@ -112,6 +112,14 @@ pub(crate) enum Failure {
     Histogram(#[from] hdrhistogram::CreationError),
     #[error("{0}")]
     Usage(#[from] clap::Error),
+    #[error("{} is there already: name another file, or add --force to replace it", path.display())]
+    Exists { path: PathBuf },
+    #[error(
+        "a rate that is given leaves nothing to win: leave --rate out, or tune for another goal"
+    )]
+    RateOfThroughput,
+    #[error("no run with the settings that there are gave the figure that is tuned for: {why}")]
+    NothingToTune { why: String },
     #[error("{0}")]
     Netns(#[from] NetnsError),
     #[error("cannot watch for Ctrl-C: {0}")]

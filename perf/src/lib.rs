@@ -49,6 +49,8 @@ mod sweep;
 mod target;
 mod threads;
 mod trace;
+mod tune;
+mod verdict;
 mod workload;
 
 use std::process::ExitCode;
@@ -77,6 +79,7 @@ pub fn run() -> ExitCode {
         Some(Command::Selftest(args)) => selftest::selftest(&args).map(done),
         Some(Command::Stages(args)) => probe::stages(&args).map(done),
         Some(Command::Doctor(args)) => doctor::doctor(&args),
+        Some(Command::Tune(args)) => tune::tune(&args).map(done),
         Some(Command::Netns(args)) => netns::netns(&args),
     };
     match outcome {

@@ -7,8 +7,10 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread,
 };
 
+use ringcall::ServerConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -139,5 +141,78 @@ fn doctor_refuses_what_there_is_not_with_a_status_of_its_own() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(text_of(&output.stderr).contains(says), "{args:?}: {}", text_of(&output.stderr));
         assert!(output.stdout.is_empty());
+    }
+}
+
+/// The settings that a file has.
+fn settings_of(path: &Path) -> ServerConfig {
+    ServerConfig::from_file(path).unwrap()
+}
+
+#[test]
+fn tune_writes_a_file_that_a_server_loads() {
+    let dir = TempDir::new("tune");
+    let path = dir.0.join("tuned.toml");
+    let file = path.to_str().unwrap();
+    // Time for one setting or two; what is found in it means nothing.
+    let args = ["tune", "--budget", "8s", "--goal", "cpu", "--connections", "2", "--write", file];
+    let output = output_of(&args);
+    assert!(output.status.success(), "{}", text_of(&output.stderr));
+    let table = text_of(&output.stdout);
+    for text in ["2×1 64 B, closed loop, tuned for server CPU/call", "not tried", "default"] {
+        assert!(table.contains(text), "no {text:?} in:\n{table}");
+    }
+    settings_of(&path);
+    let written = fs::read_to_string(&path).unwrap();
+    assert!(written.contains("# 2×1 64 B, closed loop, tuned for"), "{written}");
+    let said = served_with(&path, &[]);
+    assert!(said.contains("serves on core"), "{said}");
+
+    // It is not replaced, unless that is asked for.
+    fs::write(&path, "# mine\n").unwrap();
+    let again = output_of(&args);
+    assert!(!again.status.success() && again.stdout.is_empty());
+    assert!(text_of(&again.stderr).contains("is there already"), "{}", text_of(&again.stderr));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\n");
+    let args = ["tune", "--budget", "10ms", "--connections", "1", "--write", file, "--force"];
+    assert!(output_of(&args).status.success());
+    assert!(fs::read_to_string(&path).unwrap().contains("The defaults are kept"));
+}
+
+#[test]
+fn an_interrupt_ends_tuning_with_what_was_found() {
+    let dir = TempDir::new("interrupt");
+    let path = dir.0.join("tuned.toml");
+    let args = ["tune", "--budget", "1m", "--connections", "1", "--write", path.to_str().unwrap()];
+    let child = perf(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+    // Its threads are those of a run, so that it watches for signals.
+    let tasks = format!("/proc/{}/task", child.id());
+    let is_client = |task: fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("client-"))
+    };
+    while !fs::read_dir(&tasks).unwrap().flatten().any(is_client) {
+        thread::yield_now();
+    }
+    kill_process(pid, Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(text_of(&output.stdout).contains("Interrupted: what was found until then."));
+    settings_of(&path);
+}
+
+#[test]
+fn tuning_that_cannot_be_is_refused_before_it_begins() {
+    for (args, says) in [
+        (&["--goal", "throughput", "--rate", "1k"][..], "leave --rate out"),
+        (&["--goal", "speed"], "--goal"),
+        (&["--budget", "0"], "--budget"),
+        (&["--write", "/no/such/dir/a.toml"], "cannot write /no/such/dir/a.toml"),
+        (&["--force"], "--write"),
+        (&["--server-cores", "1000"], "core 1000 is not there"),
+    ] {
+        let output = output_of(&[&["tune"], args].concat());
+        assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}");
+        assert!(text_of(&output.stderr).contains(says), "{args:?}: {}", text_of(&output.stderr));
     }
 }

@@ -7,8 +7,9 @@ use super::{
     system::{System, ranges},
 };
 
-/// Parts of the names of interrupts that carry no packets.
-const NOT_OF_QUEUES: [&str; 5] = ["config", "async", "ctrl", "mgmt", "event"];
+/// Parts of the names of interrupts that bring no packets. Those for packets that were sent are
+/// few, and cost little.
+const NOT_RECEIVING: [&str; 6] = ["config", "async", "ctrl", "mgmt", "event", "output"];
 
 /// Most commands that are written out.
 const COMMANDS_MAX: usize = 8;
@@ -44,27 +45,29 @@ pub(super) fn finding(system: &System, shards: &Shards, nic: Option<&Nic>) -> Fi
     if least == most {
         return Finding::ok(topic, format!("{found}, as many for each shard"), why);
     }
-    let found = format!("{found}, of which the shards on {} serve some more than others", {
-        let busy = shards.cores.iter().filter(|core| served(core) > 0).copied();
-        ranges(&busy.collect::<Vec<_>>())
-    });
-    Finding::change(topic, found, why, cure(system, shards, &interrupts))
+    let found = format!("{found}, not as many for each shard");
+    match cure(system, shards, &interrupts) {
+        Some(command) => Finding::change(topic, found, why, command),
+        // Whether a core is better spent on a shard is for a measurement to say.
+        None => {
+            let idle: Vec<usize> =
+                shards.cores.iter().filter(|core| served(core) == 0).copied().collect();
+            let command = format!("leave their cores to them: --cores {}", ranges(&idle));
+            Finding::note(topic, found, why, command)
+        }
+    }
 }
 
-/// What brings the interrupts to other cores, or the shards.
-fn cure(system: &System, shards: &Shards, interrupts: &[Interrupt]) -> String {
+/// What brings the interrupts to other cores; none where there are none, and too few of them for
+/// each shard to have one.
+fn cure(system: &System, shards: &Shards, interrupts: &[Interrupt]) -> Option<String> {
     let apart: Vec<usize> =
         shards.available.iter().filter(|core| !shards.cores.contains(core)).copied().collect();
     // Spread over the cores without a shard; over the shards where there are as many or more.
     let to = match (apart.as_slice(), interrupts.len() >= shards.cores.len()) {
         ([_, ..], _) => apart,
         ([], true) => shards.cores.clone(),
-        ([], false) => {
-            let busy = |core: &&usize| interrupts.iter().any(|it| it.cores.contains(core));
-            let idle = shards.cores.iter().filter(|core| !busy(core)).copied();
-            let idle: Vec<usize> = idle.collect();
-            return format!("leave their cores to them: --cores {}", ranges(&idle));
-        }
+        ([], false) => return None,
     };
     let mut commands: Vec<String> = interrupts
         .iter()
@@ -78,7 +81,7 @@ fn cure(system: &System, shards: &Shards, interrupts: &[Interrupt]) -> String {
     if is_balanced(system) {
         commands.insert(0, "systemctl disable --now irqbalance".to_owned());
     }
-    commands.join("; ")
+    Some(commands.join("; "))
 }
 
 /// Whether a program moves interrupts by itself.
@@ -111,13 +114,19 @@ fn of_nic(system: &System, name: &str) -> Vec<Interrupt> {
             let (number, rest) = line.split_once(':')?;
             let number = number.trim().parse().ok()?;
             let action = rest.split_whitespace().next_back()?;
-            let carries = !NOT_OF_QUEUES.iter().any(|word| action.contains(word));
-            if !carries || !is_of(action) {
+            if !receives(action) || !is_of(action) {
                 return None;
             }
             Some(Interrupt { number, cores: cores_of(system, number)? })
         })
         .collect()
+}
+
+/// Whether an interrupt of this name may tell of packets that came.
+fn receives(action: &str) -> bool {
+    let action = action.to_lowercase();
+    let sends_only = action.contains("tx") && !action.contains("rx");
+    !sends_only && !NOT_RECEIVING.iter().any(|word| action.contains(word))
 }
 
 /// The cores that an interrupt goes to: where it really does, or where it may.
@@ -140,6 +149,7 @@ mod tests {
         \x2032:          9          0  PCI-MSI 2-edge      eth1-rx-0\n\
         \x2033:          0          9  PCI-MSI 3-edge      eth1-rx-1\n\
         \x2034:          0          9  PCI-MSI 3-edge      eth10-rx-1\n\
+        \x2035:          0          9  PCI-MSI 4-edge      eth1-tx-1\n\
         LOC:          5          5   Local timer interrupts\n";
 
     /// A host whose interrupts 32 and 33 go to these cores.
@@ -151,6 +161,7 @@ mod tests {
             ("proc/irq/32/effective_affinity_list", first),
             ("proc/irq/33/smp_affinity_list", second),
             ("proc/irq/34/smp_affinity_list", "0\n"),
+            ("proc/irq/35/smp_affinity_list", "0\n"),
         ])
     }
 
@@ -171,11 +182,15 @@ mod tests {
     fn interrupts_of_one_shard_alone_are_to_be_moved() {
         let skewed = host("0\n", "0\n");
         let elsewhere = "echo 2 > /proc/irq/32/smp_affinity_list; echo 3 > /proc/irq/33/smp";
-        check(&skewed, &fake::shards(&[0, 1], 4), (Change, "the shards on 0 serve", elsewhere));
+        check(
+            &skewed,
+            &fake::shards(&[0, 1], 4),
+            (Change, "not as many for each shard", elsewhere),
+        );
         let spread = "echo 0 > /proc/irq/32/smp_affinity_list; echo 1 > /proc/irq/33/smp";
         check(&skewed, &fake::shards(&[0, 1], 2), (Change, "2 on core 0", spread));
         let fewer = fake::shards(&[0, 1, 2], 3);
-        check(&skewed, &fewer, (Change, "2 on core 0", "--cores 1-2"));
+        check(&skewed, &fewer, (Note, "2 on core 0", "--cores 1-2"));
         skewed.write("proc/77/comm", "irqbalance\n");
         let command = "systemctl disable --now irqbalance; echo 0 >";
         check(&skewed, &fake::shards(&[0, 1], 2), (Change, "", command));

@@ -43,15 +43,18 @@ fn locked_memory(system: &System, count: u64) -> Finding {
         None => Finding::unknown(topic, "the limits of this process cannot be read", why),
         Some(Limit::Unlimited) => Finding::ok(topic, "unlimited".to_owned(), why),
         Some(Limit::Of(bytes)) if bytes >= wanted => {
-            let found = format!("{}, of which {shards} take {}", kib(bytes), kib(wanted));
+            let found = format!("{}, and {} wanted for {shards}", kib(bytes), kib(wanted));
             Finding::ok(topic, found, why)
         }
-        Some(Limit::Of(bytes)) if has_capability(system, CAP_IPC_LOCK) => {
+        Some(Limit::Of(bytes))
+            if bytes >= LOCKED_BY_SHARD && has_capability(system, CAP_IPC_LOCK) =>
+        {
+            // Below that the executor does not try.
             let found = format!("{}, which does not bind CAP_IPC_LOCK", kib(bytes));
             Finding::ok(topic, found, why)
         }
         Some(Limit::Of(bytes)) => {
-            let found = format!("{}, and {shards} take {}", kib(bytes), kib(wanted));
+            let found = format!("{}, and {} wanted for {shards}", kib(bytes), kib(wanted));
             let least = 2 * wanted / 1024;
             let command = format!("ulimit -l {least} (of systemd: LimitMEMLOCK={least}K)");
             Finding::change(topic, found, why, command)
@@ -168,22 +171,25 @@ mod tests {
     fn locked_memory_is_enough_for_the_shards_or_not() {
         let topic = "locked memory";
         for (locked, state, says, command) in [
-            ("8388608", State::Ok, "8192 KiB, of which 4 shards take 2048 KiB", ""),
+            ("8388608", State::Ok, "8192 KiB, and 2048 KiB wanted for 4 shards", ""),
             ("2097152", State::Ok, "2048 KiB", ""),
             ("unlimited", State::Ok, "unlimited", ""),
-            ("2097151", State::Change, "4 shards take 2048 KiB", "ulimit -l 4096 "),
+            ("2097151", State::Change, "2048 KiB wanted for 4 shards", "ulimit -l 4096 "),
             ("much", State::Unknown, "cannot be read", ""),
         ] {
             let finding = found(&[("proc/self/limits", &limits(locked, "1024"))], topic);
             assert_finds(&finding, state, says, command);
         }
         let lawless = [
-            ("proc/self/limits", &*limits("65536", "1024")),
+            ("proc/self/limits", &*limits("524288", "1024")),
             ("proc/self/status", "Name:\tx\nCapEff:\t000001ffffffffff\n"),
         ];
         assert_finds(&found(&lawless, topic), State::Ok, "CAP_IPC_LOCK", "");
         let bound = [lawless[0], ("proc/self/status", "CapEff:\t0000000000000400\n")];
-        assert_finds(&found(&bound, topic), State::Change, "64 KiB", "LimitMEMLOCK=4096K");
+        assert_finds(&found(&bound, topic), State::Change, "512 KiB", "LimitMEMLOCK=4096K");
+        let least = limits("524287", "1024");
+        let too_little = [("proc/self/limits", &*least), lawless[1]];
+        assert_finds(&found(&too_little, topic), State::Change, "511 KiB", "ulimit -l");
     }
 
     #[test]

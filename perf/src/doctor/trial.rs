@@ -28,8 +28,7 @@ fn judge(shards: usize, outcome: Result<(), Failure>) -> Finding {
             Finding::ok(topic, found, why)
         }
         Err(failure) => {
-            let found = format!("none starts: {failure}");
-            Finding { state: State::Stop, ..Finding::ok(topic, found, why) }
+            Finding { state: State::Stop, ..Finding::ok(topic, failure.to_string(), why) }
         }
     }
 }

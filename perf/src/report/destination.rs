@@ -10,7 +10,7 @@ use crate::error::Failure;
 
 /// Where a report of one format goes. What a file held before stays until a new report is whole.
 #[derive(Debug)]
-pub(super) enum Destination {
+pub(crate) enum Destination {
     /// A file, there already or not.
     File(PathBuf),
     /// What cannot be replaced: a device, a pipe, a terminal.
@@ -23,7 +23,7 @@ struct Part(PathBuf);
 impl Destination {
     /// Makes sure that it can be written, as far as that can be known beforehand; leaves nothing
     /// there.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let found = (|| match OpenOptions::new().write(true).open(path) {
             Ok(file) if !file.metadata()?.is_file() => Ok(Self::Stream(path.to_owned(), file)),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -37,13 +37,13 @@ impl Destination {
         found.map_err(|source| Failure::Write { path: path.to_owned(), source })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         let (Self::File(path) | Self::Stream(path, _)) = self;
         path
     }
 
     /// Writes all of it.
-    pub(super) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
         let written = match self {
             Self::File(path) => replace(path, bytes),
             Self::Stream(_, file) => (&*file).write_all(bytes),

@@ -30,6 +30,7 @@ use crate::{
 
 pub(crate) use self::{
     cost::small,
+    destination::Destination,
     outputs::Outputs,
     table::header,
     units::{si, time},
