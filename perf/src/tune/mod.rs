@@ -158,6 +158,7 @@ fn load_plan(args: &TuneArgs, cores: CoreList, length: Duration) -> LoadPlan {
             slow_readers: 0,
             probe_per_s: None,
         },
+        beside_cores: CoreList(Vec::new()),
         counts_cost: false,
         idle: 0,
     }
