@@ -16,7 +16,7 @@ use crate::{
     },
     parse::{self, CoreList, Slo},
     target::Target,
-    tune::Goal,
+    tune::{Goal, Knob},
     workload::{CONNECTIONS_MAX, DEPTH_MAX, Workload},
 };
 
@@ -151,6 +151,9 @@ pub(crate) struct TuneArgs {
     /// Time that it may take
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse::duration)]
     pub(crate) budget: Duration,
+    /// Tries these settings alone: with --budget it is how the curve of one is measured
+    #[arg(long, value_name = "SETTINGS", value_enum, value_delimiter = ',')]
+    pub(crate) only: Vec<Knob>,
     /// Writes the settings to a file, for `serve --config` and `ServerConfig::from_file`
     #[arg(long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,

@@ -197,7 +197,7 @@ fn an_interrupt_ends_tuning_with_what_was_found() {
     kill_process(pid, Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    assert!(text_of(&output.stdout).contains("Interrupted: what was found until then."));
+    assert!(text_of(&output.stdout).contains("Not finished: this is what was found until then."));
     settings_of(&path);
 }
 

@@ -205,7 +205,8 @@ fn a_value_of_a_wrong_type_is_refused_with_what_is_wanted() {
 #[test]
 fn an_impossible_value_is_refused_with_its_bounds() {
     for (text, says) in [
-        ("[shard]\nring_entries = 1000", &["line 2", "`ring_entries = 1000`", "power of two"][..]),
+        ("backlog = 0", &["line 1: `backlog = 0`: must be at least 1"][..]),
+        ("[shard]\nring_entries = 1000", &["line 2", "`ring_entries = 1000`", "power of two"]),
         ("[shard]\nreceive_buffers = 1000", &["`receive_buffers = 1000`", "power of two"]),
         ("[shard]\nreceive_buffer_bytes = 1000", &["multiple of 4096"]),
         (

@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::goal::Goal;
 use self::{
     goal::Figures,
     report::Conditions,
     search::{Found, Measure, ROUNDS},
-    settings::{Knob, Settings},
+    settings::Settings,
 };
+pub(crate) use self::{goal::Goal, settings::Knob};
 use crate::{
     args::{OPEN_DEPTH, TuneArgs},
     bench::{self, OVERHEAD},
@@ -65,7 +65,11 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
     if cores.are_shared() {
         eprintln!("warning: a core is shared: what is tuned is the client as well");
     }
-    let length = length_of_runs(args.budget, cores.server.0.len());
+    let knobs: Vec<Knob> = Knob::ALL
+        .into_iter()
+        .filter(|knob| args.only.is_empty() || args.only.contains(knob))
+        .collect();
+    let length = length_of_runs(args.budget, &knobs, cores.server.0.len());
     let workload = Workload {
         connections: args.connections,
         depth: args.depth.unwrap_or(if args.rate.is_some() { OPEN_DEPTH } else { 1 }),
@@ -83,7 +87,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
         progress: &progress,
     };
     let mut found = Found::new(Settings::default_on(host.cores.len()));
-    let ended = search::search(&mut host, args.goal, cores.server.0.len(), &mut found);
+    let ended = search::search(&mut host, args.goal, (&knobs, cores.server.0.len()), &mut found);
     progress.end();
     // What fails in the middle says nothing of what was found before.
     if found.tried.is_empty()
@@ -102,6 +106,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
             ),
             format!("runs of {length:?}; {}", report::method()),
         ],
+        knobs,
         cores: cores.server.0,
         names_cores: server.is_some(),
     };
@@ -123,10 +128,10 @@ fn open(path: &Path, force: bool) -> Result<Destination, Failure> {
 }
 
 /// The time that is measured in a run, so that every setting can be tried within the budget.
-fn length_of_runs(budget: Duration, cores: usize) -> Duration {
+fn length_of_runs(budget: Duration, knobs: &[Knob], cores: usize) -> Duration {
     let start = Settings::default_on(cores);
-    let alternatives = |knob: Knob| knob.alternatives(start, cores).len();
-    let counts = Knob::ALL.map(alternatives).into_iter().filter(|count| *count > 0);
+    let alternatives = |knob: &Knob| knob.alternatives(start, cores).len();
+    let counts = knobs.iter().map(alternatives).filter(|count| *count > 0);
     // The comparison in all is once, and not with each setting.
     let once = 2 * ROUNDS as usize;
     let runs: usize = counts.map(|count| search::runs_of(count) - once).sum::<usize>() + once;

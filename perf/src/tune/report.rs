@@ -3,7 +3,7 @@
 use super::{
     goal::Goal,
     search::{Found, Outcome, ROUNDS, Tried, is_better},
-    settings::Settings,
+    settings::{Knob, Settings},
 };
 use crate::{
     generator::Interval,
@@ -18,6 +18,7 @@ pub(super) struct Conditions {
     pub(super) goal: Goal,
     /// Workload, cores, lengths of runs.
     pub(super) lines: Vec<String>,
+    pub(super) knobs: Vec<Knob>,
     /// The cores that shards may have.
     pub(super) cores: Vec<usize>,
     /// Whether they were named.
@@ -28,17 +29,20 @@ pub(super) struct Conditions {
 pub(super) fn table(conditions: &Conditions, found: &Found, is_whole: bool) -> String {
     let goal = conditions.goal;
     let mut text = conditions.lines.join("\n");
-    text += &format!("\n\n{:<44} {:>16}  ratio to what there was\n", "setting", goal.name());
+    text += &format!("\n\n{:<38} {:>16}  ratio to what there was\n", "setting", goal.name());
     for Tried { knob, settings, figure, outcome } in &found.tried {
         let figure = figure.map_or("-".to_owned(), |figure| goal.text(figure));
-        text += &format!("{:<44} {figure:>16}  {}\n", knob.text(settings), says(goal, outcome));
+        text += &format!("{:<38} {figure:>16}  {}\n", knob.text(settings), says(goal, outcome));
+    }
+    if conditions.cores.len() == 1 && conditions.knobs.contains(&Knob::Shards) {
+        text += "Fewer shards: not tried, as the server has one core; --server-cores names more\n";
     }
     for knob in &found.left_out {
-        text += &format!("{knob:?}: not tried, for want of time: a longer --budget\n");
+        text += &format!("{}: not tried, for want of time: a longer --budget\n", knob.name());
     }
     text.push('\n');
     if !is_whole {
-        text += "Interrupted: what was found until then.\n";
+        text += "Not finished: this is what was found until then.\n";
     }
     for line in summary(conditions, found) {
         text += &format!("{line}\n");
@@ -121,8 +125,8 @@ fn ratio_text(logarithm: Interval) -> String {
 /// How settings were compared, for people.
 pub(super) fn method() -> String {
     format!(
-        "{ROUNDS} rounds a comparison, in turn; ratios with 95 % intervals. A value is taken where \
-         it is better in\ntwo comparisons of its own."
+        "{ROUNDS} rounds a comparison, in turn; ratios with 95 % intervals. A value is taken where\nit \
+         is better in two comparisons of its own, and all together are better in a third."
     )
 }
 
@@ -133,11 +137,16 @@ mod tests {
     use ringcall::ServerConfig;
 
     use super::*;
-    use crate::tune::settings::Knob;
 
     fn conditions(names_cores: bool) -> Conditions {
         let lines = vec!["64×1 64 B, closed loop".to_owned()];
-        Conditions { goal: Goal::P999, lines, cores: vec![2, 3], names_cores }
+        Conditions {
+            goal: Goal::P999,
+            lines,
+            knobs: Knob::ALL.into(),
+            cores: vec![2, 3],
+            names_cores,
+        }
     }
 
     fn found() -> Found {
@@ -168,8 +177,8 @@ mod tests {
             "spin_us = 50",
             "80.0 µs",
             "0.500 (0.452 to 0.553)  better; again 0.500 (0.452 to 0.553): taken",
-            "RingEntries: not tried",
-            "Interrupted: what was found",
+            "Ring entries: not tried",
+            "Not finished: this is what was found",
             "Better than the defaults:",
             "had 5000 calls: its p99.9 is that of its slowest 5.",
         ] {

@@ -95,11 +95,11 @@ impl Found {
 pub(super) fn search(
     measure: &mut impl Measure,
     goal: Goal,
-    cores: usize,
+    (knobs, cores): (&[Knob], usize),
     found: &mut Found,
 ) -> Result<(), Failure> {
     let defaults = found.best;
-    for knob in Knob::ALL {
+    for &knob in knobs {
         let alternatives = knob.alternatives(found.best, cores);
         if alternatives.is_empty() {
             continue;
@@ -270,7 +270,7 @@ mod tests {
         let random = fastrand::Rng::with_seed(seed);
         let mut host = Host { truth, noise, random, runs_left: runs };
         let mut found = Found::new(Settings::default_on(2));
-        let ended = search(&mut host, Goal::P999, 2, &mut found);
+        let ended = search(&mut host, Goal::P999, (&Knob::ALL, 2), &mut found);
         (found, ended)
     }
 
@@ -341,7 +341,7 @@ mod tests {
         let random = fastrand::Rng::with_seed(1);
         let host = Host { truth, noise: 0.01, random, runs_left: 10 + 20 + 10 + 7 };
         let mut found = Found::new(Settings::default_on(2));
-        let ended = search(&mut Endless(host), Goal::P999, 2, &mut found);
+        let ended = search(&mut Endless(host), Goal::P999, (&Knob::ALL, 2), &mut found);
         assert!(matches!(ended, Err(Failure::Interrupted)));
         assert_eq!((found.best.spin_us, found.tried.len()), (100, 6));
     }

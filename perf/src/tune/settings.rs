@@ -18,12 +18,17 @@ pub(crate) struct Settings {
 }
 
 /// A setting, or two that belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Knob {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Knob {
+    /// How many of the server's cores have a shard
     Shards,
+    /// How long an idle shard looks for work
     Spin,
+    /// How many receive buffers there are, and how long they are
     ReceiveBuffers,
+    /// How much may wait to be sent before a connection is not read from
     SendBuffer,
+    /// Entries of the ring
     RingEntries,
 }
 
@@ -69,6 +74,16 @@ impl Knob {
             }
         };
         all.into_iter().filter(|settings| *settings != now).collect()
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Shards => "Shards",
+            Self::Spin => "Spin",
+            Self::ReceiveBuffers => "Receive buffers",
+            Self::SendBuffer => "Send buffer",
+            Self::RingEntries => "Ring entries",
+        }
     }
 
     /// The value of this one, as people read it: with the keys of a file.

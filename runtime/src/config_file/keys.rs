@@ -51,7 +51,15 @@ pub(super) fn visit(config: &mut ServerConfig, visitor: &mut dyn FnMut(Key, &mut
 fn visit_shard(shard: &mut ShardConfig, visitor: &mut dyn FnMut(Key, &mut dyn Setting)) {
     let ShardConfig {
         spin,
-        ring: RingConfig { sq_entries, cq_entries, pool_buffers, pool_buffer_len, .. },
+        ring:
+            RingConfig {
+                sq_entries,
+                cq_entries,
+                pool_buffers,
+                pool_buffer_len,
+                // No setting of a shard: it follows from what the ring is for.
+                owned_retained_bytes_max: _,
+            },
         send_buffer_max,
         limits: Limits { frame_len_max, calls_in_flight_max, stream_window, connection_window },
         deadlines: Deadlines { least_us, most_us, default_us },

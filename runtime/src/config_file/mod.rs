@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    config::{BACKLOG_DEFAULT, CONFIG_FILE_BYTES_MAX, ConfigError, ShardConfig},
+    config::{BACKLOG_DEFAULT, CONFIG_FILE_BYTES_MAX, ConfigError, ShardConfig, check},
     socket::SocketConfig,
 };
 
@@ -149,6 +149,7 @@ impl ServerConfig {
 
     /// Checks every setting.
     fn validate(&self) -> Result<(), ConfigError> {
+        check("backlog", self.backlog, "at least 1", self.backlog > 0)?;
         self.shard.validate()?;
         self.socket.validate()
     }
