@@ -22,6 +22,7 @@ pub(crate) enum Goal {
 pub(super) struct Figures {
     pub(super) calls: u64,
     pub(super) calls_per_s: f64,
+    /// Not a number where the run does not tell it.
     pub(super) p999_ns: f64,
     pub(super) server_cpu_ns_per_call: f64,
 }
@@ -56,9 +57,12 @@ impl Goal {
 }
 
 impl Figures {
-    /// Of a run; none where it is void or tells no CPU time, and why.
-    pub(super) fn of(run: &Run) -> Result<Self, String> {
-        if let Some(why) = &run.void {
+    /// Of a run; none where it does not tell what it is tuned for, and why.
+    pub(super) fn of(run: &Run, goal: Goal) -> Result<Self, String> {
+        // A generator that is late spoils latencies, and not what the server does.
+        if let Some(why) = &run.void
+            && goal == Goal::P999
+        {
             return Err(why.clone());
         }
         if run.errors > 0 {
@@ -67,8 +71,35 @@ impl Figures {
         Ok(Self {
             calls: run.calls,
             calls_per_s: run.calls_per_s,
-            p999_ns: run.latency_ns.p999 as f64,
+            p999_ns: run.void.as_ref().map_or(run.latency_ns.p999 as f64, |_| f64::NAN),
             server_cpu_ns_per_call: run.server_cpu_ns_per_call.ok_or("no CPU time was read")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::{report::sample, target::Target};
+
+    #[test]
+    fn a_late_generator_spoils_latencies_alone() {
+        let sound = sample::run(Target::Ringcall, 1, 7.0, 1.0);
+        let mut late = sound.clone();
+        late.void = Some("late".to_owned());
+        assert_eq!(Figures::of(&late, Goal::P999), Err("late".to_owned()));
+        let figures = Figures::of(&late, Goal::Cpu).unwrap();
+        assert_eq!(Goal::Cpu.of(&figures), 7.0);
+        assert!(Goal::P999.of(&figures).is_nan());
+        assert!(Goal::P999.of(&Figures::of(&sound, Goal::P999).unwrap()) > 0.0);
+    }
+
+    #[test]
+    fn a_run_with_failed_calls_tells_nothing() {
+        let mut run = sample::run(Target::Ringcall, 1, 7.0, 1.0);
+        (run.errors, run.first_error) = (1, Some("refused".to_owned()));
+        assert_eq!(Figures::of(&run, Goal::Throughput), Err("refused".to_owned()));
     }
 }

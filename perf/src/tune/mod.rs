@@ -79,6 +79,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
     let mut host = Host {
         plan: load_plan(args, cores.client.clone(), length),
         workload,
+        goal: args.goal,
         cores: cores.server.0.clone(),
         begun: Instant::now(),
         budget: args.budget,
@@ -173,6 +174,7 @@ fn load_plan(args: &TuneArgs, cores: CoreList, length: Duration) -> LoadPlan {
 struct Host<'a> {
     plan: LoadPlan,
     workload: Workload,
+    goal: Goal,
     /// The cores that shards may have.
     cores: Vec<usize>,
     begun: Instant,
@@ -201,7 +203,7 @@ impl Measure for Host<'_> {
             Err(failure) => Err(failure.to_string()),
         };
         server.stop()?;
-        Ok(run.and_then(|run| Figures::of(&run)))
+        Ok(run.and_then(|run| Figures::of(&run, self.goal)))
     }
 
     fn has_time_for(&self, runs: usize) -> bool {

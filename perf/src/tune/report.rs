@@ -61,6 +61,9 @@ fn summary(conditions: &Conditions, found: &Found) -> Vec<String> {
              the defaults are kept."
                 .to_owned(),
         ),
+        (_, None, true) if found.tried.is_empty() => {
+            lines.push("The defaults are kept: there was no time to try another.".to_owned());
+        }
         (_, None, true) => {
             lines.push("The defaults are kept: nothing was better beyond the noise.".to_owned());
         }
@@ -184,8 +187,12 @@ mod tests {
         ] {
             assert!(text.contains(part), "no {part:?} in:\n{text}");
         }
-        let nothing = table(&conditions(false), &Found::new(Settings::default_on(2)), true);
-        assert!(nothing.contains("The defaults are kept: nothing was better"), "{nothing}");
+        let mut nothing = Found::new(Settings::default_on(2));
+        let untried = table(&conditions(false), &nothing, true);
+        assert!(untried.contains("The defaults are kept: there was no time"), "{untried}");
+        nothing.tried.push(found().tried[0].clone());
+        let text = table(&conditions(false), &nothing, true);
+        assert!(text.contains("The defaults are kept: nothing was better"), "{text}");
     }
 
     #[test]
