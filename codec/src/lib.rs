@@ -46,8 +46,8 @@ pub use metadata::{Entries, EntryKey, Key, Metadata, MetadataError, MetadataRef}
 pub use pack::{Algorithm, Compressed, check_sum, compress_frame, compressed, features, sum_frame};
 pub use parts::Lent;
 pub use session::{
-    CallOptions, Deadlines, Event, ItemError, MethodInfo, MethodKind, OpenError, Patience,
-    ReplyError, Session, SessionConfig, SessionError, StreamId,
+    CallOptions, Deadlines, Endpoint, Event, ItemError, MethodInfo, MethodKind, OpenError,
+    Patience, ReplyError, Session, SessionConfig, SessionError, StreamId,
 };
 pub use status::{Code, Status};
 pub use times::ServerTimes;

@@ -11,9 +11,7 @@ use super::{
 use crate::{
     encode::{EncodeError, Scratch, encode_message},
     header::{CallId, Flags, Header, Kind},
-    limits::{FRAME_ALIGN, FRAME_LEN_MAX_DEFAULT},
     message::Message,
-    pack::features,
 };
 
 /// What goes with a request.
@@ -191,14 +189,10 @@ impl Session {
         Ok(())
     }
 
-    /// Longest frame that the peer accepts, in bytes.
+    /// Longest frame to be sent, as it is encoded, in bytes.
     #[inline]
     pub(super) fn peer_frame_len_max(&self) -> u32 {
-        self.peer.map_or(FRAME_LEN_MAX_DEFAULT, |peer| match peer.features & features::CHECKSUM {
-            0 => peer.frame_len_max,
-            // A checksum behind the longest body needs room too.
-            _ => peer.frame_len_max - FRAME_ALIGN as u32,
-        })
+        self.peer.frame_len_max
     }
 }
 

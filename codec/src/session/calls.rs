@@ -2,7 +2,8 @@
 //! never finds a later call.
 //!
 //! What only some calls have (a deadline, items) stands beside the table, in `extras.rs`, so that
-//! what every call looks at is eight bytes.
+//! what every call looks at is eight bytes. A table is as long as the calls in flight were once;
+//! all its places are filled, so that it is two words of the session.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -15,7 +16,7 @@ use crate::{header::CallId, status::Code};
 /// What both sides have: calls by their slots, and what some of them have beside that.
 #[derive(Debug)]
 pub(super) struct Table<S> {
-    slots: Vec<Slot<S>>,
+    slots: Box<[Slot<S>]>,
     extras: Extras,
 }
 
@@ -32,7 +33,7 @@ const _: () = assert!(size_of::<Slot<AcceptedState>>() == 8);
 
 impl<S> Table<S> {
     fn new() -> Self {
-        Self { slots: Vec::new(), extras: Extras::default() }
+        Self { slots: Box::default(), extras: Extras::default() }
     }
 
     /// The slot of a call, where the call is the last that had it.
@@ -51,6 +52,15 @@ impl<S> Table<S> {
     #[inline]
     fn has_extras(&self, call: CallId) -> bool {
         self.get(call).is_some_and(|slot| slot.has_extras)
+    }
+
+    /// Gives the memory back of what only some calls have. No call runs. The slots stay, which tell
+    /// what an id of the past is from one that was never used.
+    fn clear_extras(&mut self) {
+        self.extras.clear();
+        for slot in &mut self.slots {
+            slot.has_extras = false;
+        }
     }
 
     /// When to look for expired calls next, in microseconds.
@@ -90,7 +100,9 @@ impl<S> Table<S> {
 #[derive(Debug)]
 pub(super) struct OpenCalls {
     pub(super) table: Table<OpenState>,
-    free: Vec<u32>,
+    /// As long as the table: first the slots that are free, the next to be taken last.
+    free: Box<[u32]>,
+    free_len: u32,
     limit: u32,
 }
 
@@ -112,21 +124,17 @@ pub(super) enum OpenState {
 
 impl OpenCalls {
     pub(super) fn new(limit: u32) -> Self {
-        Self { table: Table::new(), free: Vec::new(), limit }
+        Self { table: Table::new(), free: Box::default(), free_len: 0, limit }
     }
 
     /// Takes a slot; `None` where all are taken.
     #[inline]
     pub(super) fn open(&mut self, deadline_us: u64) -> Option<CallId> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.table.slots.len() < self.limit as usize => {
-                let (state, has_extras) = (OpenState::Free, false);
-                self.table.slots.push(Slot { generation: 0, state, has_extras });
-                self.table.slots.len() as u32 - 1
-            }
-            None => return None,
-        };
+        if self.free_len == 0 && !self.grow() {
+            return None;
+        }
+        self.free_len -= 1;
+        let slot = self.free[self.free_len as usize];
         let entry = &mut self.table.slots[slot as usize];
         // Zero is no generation, so that no call has the id zero.
         entry.generation = entry.generation.wrapping_add(1).max(1);
@@ -136,6 +144,29 @@ impl OpenCalls {
             self.table.extras.begin(slot, deadline_us);
         }
         Some(CallId::new(slot, entry.generation))
+    }
+
+    /// Makes more slots, all of them free. False where there are as many as there may be.
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let (had, limit) = (self.table.slots.len(), self.limit as usize);
+        if had >= limit {
+            return false;
+        }
+        grow(&mut self.table.slots, had + 1, limit, || Slot::<OpenState>::EMPTY);
+        let len = self.table.slots.len();
+        grow(&mut self.free, len, len, || 0);
+        // The lowest is taken first.
+        for slot in (had as u32..len as u32).rev() {
+            self.push_free(slot);
+        }
+        true
+    }
+
+    #[inline]
+    fn push_free(&mut self, slot: u32) {
+        self.free[self.free_len as usize] = slot;
+        self.free_len += 1;
     }
 
     /// Notes that a call's response came, and says how the call was left until then; `None`
@@ -149,7 +180,7 @@ impl OpenCalls {
             OpenState::Waiting | OpenState::Expired => entry.state = OpenState::Answered,
             OpenState::Abandoned => {
                 entry.state = OpenState::Free;
-                self.free.push(call.slot());
+                self.push_free(call.slot());
             }
             OpenState::Free | OpenState::Answered => return None,
         }
@@ -188,7 +219,7 @@ impl OpenCalls {
             && entry.state == state
         {
             entry.state = OpenState::Free;
-            self.free.push(call.slot());
+            self.push_free(call.slot());
             return true;
         }
         false
@@ -249,8 +280,17 @@ impl OpenCalls {
 
     /// Calls in flight, abandoned ones included.
     pub(super) fn len(&self) -> usize {
-        self.table.slots.len() - self.free.len()
+        self.table.slots.len() - self.free_len as usize
     }
+
+    /// Gives memory back that only calls in flight need. There are none.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.table.clear_extras();
+    }
+}
+
+impl Slot<OpenState> {
+    const EMPTY: Self = Self { generation: 0, state: OpenState::Free, has_extras: false };
 }
 
 /// The server's side: the peer chooses slots, and may not choose one twice.
@@ -311,7 +351,8 @@ impl AcceptedCalls {
         }
         let slot = call.slot() as usize;
         if slot >= self.table.slots.len() {
-            grow(&mut self.table.slots, slot + 1, || Slot::<AcceptedState>::EMPTY);
+            let limit = self.limit as usize;
+            grow(&mut self.table.slots, slot + 1, limit, || Slot::<AcceptedState>::EMPTY);
         }
         let entry = &mut self.table.slots[slot];
         // A later generation is less than half the range ahead.
@@ -400,6 +441,11 @@ impl AcceptedCalls {
                 CallId::new(slot as u32, entry.generation)
             })
             .collect()
+    }
+
+    /// Gives memory back that only calls that run need. There are none.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.table.clear_extras();
     }
 
     /// Highest slot that a call may have, and one.

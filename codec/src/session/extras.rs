@@ -4,7 +4,8 @@
 //! none of them falls, and only when that is past are its entries looked at, and the time found
 //! anew. What a call has left behind when it ended is passed over there.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
+use core::mem;
 
 use super::streams::Stream;
 
@@ -14,7 +15,7 @@ pub(super) const NEVER: u64 = u64::MAX;
 /// The extras of one table's calls.
 #[derive(Debug)]
 pub(super) struct Extras {
-    entries: Vec<Extra>,
+    entries: Box<[Extra]>,
     /// No deadline falls before this time, in microseconds.
     earliest_us: u64,
 }
@@ -27,7 +28,7 @@ struct Extra {
 
 impl Default for Extras {
     fn default() -> Self {
-        Self { entries: Vec::new(), earliest_us: NEVER }
+        Self { entries: Box::default(), earliest_us: NEVER }
     }
 }
 
@@ -37,7 +38,7 @@ impl Extras {
         let slot = slot as usize;
         if slot >= self.entries.len() {
             let empty = || Extra { deadline_us: NEVER, stream: None };
-            grow(&mut self.entries, slot + 1, empty);
+            grow(&mut self.entries, slot + 1, usize::MAX, empty);
         }
         self.entries[slot] = Extra { deadline_us, stream: None };
         self.earliest_us = self.earliest_us.min(deadline_us);
@@ -83,6 +84,11 @@ impl Extras {
         }
     }
 
+    /// Forgets what calls have left behind, and gives the memory back. No call runs.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// When to look for deadlines next, in microseconds.
     #[inline]
     pub(super) fn earliest_us(&self) -> u64 {
@@ -90,11 +96,15 @@ impl Extras {
     }
 }
 
-/// Lengthens a table to this many places. Long tables grow by an eighth and not by as much again:
-/// most of them are as long as the calls in flight were once.
-pub(super) fn grow<T>(table: &mut Vec<T>, len: usize, empty: impl FnMut() -> T) {
-    if len > table.capacity() && table.capacity() >= 1024 {
-        table.reserve_exact((len - table.len()).max(table.len() / 8));
-    }
-    table.resize_with(len, empty);
+/// Lengthens a table to this many places at least, and to no more than `len_max`. Short tables grow
+/// by as much again, from one place on: most connections have few calls in flight, and some have
+/// none. Long ones grow by an eighth: most of them are as long as the calls in flight were once.
+pub(super) fn grow<T>(table: &mut Box<[T]>, len: usize, len_max: usize, empty: impl FnMut() -> T) {
+    let had = table.len();
+    let more = if had < 1024 { had } else { had / 8 };
+    let len = len.max((had + more).min(len_max));
+    let mut longer = mem::take(table).into_vec();
+    longer.reserve_exact(len - had);
+    longer.resize_with(len, empty);
+    *table = longer.into_boxed_slice();
 }

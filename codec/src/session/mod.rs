@@ -10,6 +10,7 @@
 mod calling;
 mod calls;
 mod config;
+mod endpoint;
 mod extras;
 mod life;
 mod serving;
@@ -22,6 +23,7 @@ use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 pub use self::{
     calling::{CallOptions, OpenError},
     config::{Deadlines, Patience, SessionConfig},
+    endpoint::Endpoint,
     serving::ReplyError,
     session::{Event, Session},
     streams::{ItemError, StreamId},

@@ -167,7 +167,7 @@ impl Session {
     ) -> Result<Event, SessionError> {
         let call = header.call;
         let is_plain = header.meta_len == 0 && header.flags == Flags::NONE;
-        if header.time_us | self.deadlines.default_us == 0 && is_plain && !self.drains {
+        if header.time_us | self.end.deadlines.default_us == 0 && is_plain && !self.drains {
             self.accept(header, NEVER)?;
             return Ok(Event::Call { call, method: header.code });
         }
@@ -196,8 +196,7 @@ impl Session {
 
     /// A stream, with the credit that each side has from the start.
     pub(super) fn new_stream(&self) -> Box<Stream> {
-        let send_window = self.peer.map_or(0, |peer| peer.stream_window);
-        Stream::new(send_window, self.hello.limits.stream_window)
+        Stream::new(self.peer.stream_window, self.end.hello.limits.stream_window)
     }
 
     /// Why a call that has come is not begun, if it is not.
@@ -250,7 +249,7 @@ impl Session {
 
     #[inline]
     fn check_serves(&self, header: &Header) -> Result<(), SessionError> {
-        if self.serves.is_empty() && self.is_client {
+        if self.end.serves.is_empty() && self.end.is_client {
             let (kind, why) = (header.kind, "this end makes calls and serves none");
             return Err(SessionError::Unexpected { kind, why });
         }
@@ -271,7 +270,7 @@ impl Session {
 
     /// The deadline of a call that came now and asks for so many microseconds, zero for none.
     fn deadline_of(&self, time_us: u32) -> u64 {
-        let limits = self.deadlines;
+        let limits = self.end.deadlines;
         let wanted_us = if time_us == 0 { limits.default_us } else { time_us };
         if wanted_us == 0 {
             return NEVER;

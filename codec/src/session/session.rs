@@ -1,13 +1,14 @@
 //! One end of a connection: its state, and which frame means what in it.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use super::{
     MethodInfo, SessionError,
     calls::{AcceptedCalls, Finished, OpenCalls},
-    config::{Deadlines, SessionConfig},
+    config::SessionConfig,
+    endpoint::{Common, Endpoint},
     extras::NEVER,
-    goaway_header, layout_mismatch, layouts_of,
+    goaway_header, layout_mismatch,
     life::{Due, Life},
     status_from_wire,
     streams::{Credit, StreamId},
@@ -15,7 +16,8 @@ use super::{
 use crate::{
     encode::encode_bytes,
     header::{CallId, Flags, Header, Kind},
-    hello::{Hello, Limits, ShardPlace},
+    hello::{Hello, ShardPlace},
+    limits::{FRAME_ALIGN, FRAME_LEN_MAX_DEFAULT},
     pack::features,
     status::{Code, Status},
 };
@@ -48,19 +50,13 @@ use crate::{
 /// that has none gives none: then nothing is ever due.
 #[derive(Debug)]
 pub struct Session {
-    /// The methods of the calls that the peer may make; none where this end serves nothing.
-    pub(super) serves: &'static [MethodInfo],
-    /// The methods of the calls that this end makes.
-    calls: &'static [MethodInfo],
-    pub(super) is_client: bool,
-    pub(super) hello: Hello,
-    pub(super) peer: Option<Peer>,
+    pub(super) end: Arc<Common>,
+    pub(super) peer: Peer,
     pub(super) state: State,
     /// Whether this end has announced that it takes no more calls.
     pub(super) drains: bool,
     /// Whether the peer has.
     pub(super) peer_drains: bool,
-    pub(super) deadlines: Deadlines,
     pub(super) life: Life,
     pub(super) made: OpenCalls,
     pub(super) running: AcceptedCalls,
@@ -78,9 +74,12 @@ pub struct Session {
 pub(super) struct Peer {
     /// The features that both sides have.
     pub(super) features: u64,
+    /// Longest frame to send as it is encoded, in bytes: what is added to one later has room
+    /// beyond that.
     pub(super) frame_len_max: u32,
     pub(super) stream_window: u32,
-    pub(super) shard: ShardPlace,
+    /// None before the HELLO.
+    pub(super) shard: Option<ShardPlace>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +160,7 @@ impl Session {
         calls: &'static [MethodInfo],
         serves: &'static [MethodInfo],
     ) -> Self {
-        let mut session = Self::new(config, ShardPlace::default(), calls, serves, true);
-        session.say_hello();
-        session
+        Endpoint::client(config, calls, serves).session(config.patience.age_us)
     }
 
     /// The end that was connected to. It serves `serves`, and calls `calls` of its client.
@@ -173,35 +170,29 @@ impl Session {
         calls: &'static [MethodInfo],
         serves: &'static [MethodInfo],
     ) -> Self {
-        Self::new(config, shard, calls, serves, false)
+        Endpoint::server(config, shard, calls, serves).session(config.patience.age_us)
     }
 
-    fn new(
-        config: &SessionConfig,
-        shard: ShardPlace,
-        calls: &'static [MethodInfo],
-        serves: &'static [MethodInfo],
-        is_client: bool,
-    ) -> Self {
-        let limits = config.limits;
-        Self {
-            serves,
-            calls,
-            is_client,
-            hello: Hello::with_methods(config.features, limits, shard, layouts_of(calls, serves)),
-            peer: None,
+    pub(super) fn new(end: Arc<Common>, age_us: u64) -> Self {
+        let calls_max = end.hello.limits.calls_in_flight_max;
+        let mut session = Self {
+            peer: Peer::UNKNOWN,
             state: State::New,
             drains: false,
             peer_drains: false,
-            deadlines: config.deadlines,
-            life: Life::new(config.patience),
-            made: OpenCalls::new(limits.calls_in_flight_max),
-            running: AcceptedCalls::new(limits.calls_in_flight_max),
+            life: Life::new(&end.patience, age_us),
+            made: OpenCalls::new(calls_max),
+            running: AcceptedCalls::new(calls_max),
             one_ways_running: 0,
             one_ways_made: 0,
             credit: Credit::default(),
             output: Vec::new(),
+            end,
+        };
+        if session.end.is_client {
+            session.say_hello();
         }
+        session
     }
 
     /// Tells when the connection began. For a transport that has a clock, before anything else.
@@ -232,7 +223,7 @@ impl Session {
     /// Notes that the bytes that came end inside of a frame, of this length where its header is
     /// complete: the rest is to come in time.
     pub fn handle_cut(&mut self, frame_len: Option<u64>) {
-        self.life.frame_is_cut(frame_len);
+        self.life.frame_is_cut(&self.end.patience, frame_len);
     }
 
     /// Tells of the frames that come in parts: the bytes that are still to come of those that have
@@ -240,7 +231,7 @@ impl Session {
     /// go on.
     #[inline]
     pub fn handle_long_frames(&mut self, missing: u64, announced: u64) {
-        self.life.long_frames(missing, announced);
+        self.life.long_frames(&self.end.patience, missing, announced);
     }
 
     /// Whether frames that come in parts have begun and not ended.
@@ -318,7 +309,7 @@ impl Session {
         self.running.expire(now_us, |call| events.push(Event::Stop(call)));
         loop {
             let has_calls = self.has_calls();
-            match self.life.due(self.is_open(), has_calls, self.drains) {
+            match self.life.due(&self.end.patience, self.is_open(), has_calls, self.drains) {
                 Due::Nothing => return Ok(()),
                 Due::NoHello => return Err(SessionError::NoHello),
                 Due::FrameStalled => return Err(SessionError::FrameStalled),
@@ -341,7 +332,8 @@ impl Session {
             return NEVER;
         }
         let calls_us = self.made.table.earliest_us().min(self.running.table.earliest_us());
-        calls_us.min(self.life.next_us(self.is_open(), self.has_calls(), self.drains))
+        let (is_open, has_calls) = (self.is_open(), self.has_calls());
+        calls_us.min(self.life.next_us(&self.end.patience, is_open, has_calls, self.drains))
     }
 
     /// Announces that this end takes no more calls, and why. Calls that run are answered; calls
@@ -380,7 +372,7 @@ impl Session {
         if self.state == State::Closed {
             return;
         }
-        if self.state == State::New && !self.is_client {
+        if self.state == State::New && !self.end.is_client {
             self.say_hello();
         }
         self.state = State::Closed;
@@ -402,7 +394,7 @@ impl Session {
 
     /// The features that both sides have, once the connection is open.
     pub fn features(&self) -> u64 {
-        self.peer.map_or(0, |peer| peer.features)
+        self.peer.features
     }
 
     /// Checks that a packed body may come: both sides have said so.
@@ -430,7 +422,7 @@ impl Session {
 
     /// The shard that a client's connection arrived at, once it is open.
     pub fn shard(&self) -> Option<ShardPlace> {
-        self.peer.map(|peer| peer.shard)
+        self.peer.shard
     }
 
     /// Whether nothing can become due any more.
@@ -443,6 +435,21 @@ impl Session {
     #[inline]
     pub(super) fn is_open_or_answers(&self) -> bool {
         matches!(self.state, State::Open | State::PeerLeft)
+    }
+
+    /// How long no call was made, came, ran or ended, in microseconds.
+    pub fn unused_us(&self) -> u64 {
+        if self.has_calls() { 0 } else { self.life.unused_us() }
+    }
+
+    /// Gives memory back that is not needed while there are no calls. For a transport that has
+    /// found the connection [unused](Self::unused_us) for a while: the next calls take it again.
+    pub fn shrink_to_fit(&mut self) {
+        self.output.shrink_to_fit();
+        if !self.has_calls() {
+            self.made.shrink_to_fit();
+            self.running.shrink_to_fit();
+        }
     }
 
     fn has_calls(&self) -> bool {
@@ -475,22 +482,20 @@ impl Session {
     }
 
     fn open(&mut self, header: &Header, payload: &[u8]) -> Result<Event, SessionError> {
-        if !self.is_client {
+        if !self.end.is_client {
             // Ours goes out even where the peer's is refused: the peer finds out by the same rules
             // what is wrong, and which versions this side speaks.
             self.say_hello();
         }
         self.state = State::Refused;
         let peer = Hello::parse(header, payload)?;
-        if let Some((ours, theirs)) = self.hello.disagreement(&peer) {
-            return Err(layout_mismatch(self.calls, self.serves, ours, theirs));
+        if let Some((ours, theirs)) = self.end.hello.disagreement(&peer) {
+            return Err(layout_mismatch(self.end.calls, self.end.serves, ours, theirs));
         }
         self.made.limit_to(peer.limits.calls_in_flight_max);
-        let Limits { frame_len_max, stream_window, connection_window, .. } = peer.limits;
-        let features = peer.features & self.hello.features;
-        self.peer = Some(Peer { features, frame_len_max, stream_window, shard: peer.shard });
-        self.credit.send_left = connection_window.into();
-        self.credit.receive_left = self.hello.limits.connection_window.into();
+        self.credit.send_left = peer.limits.connection_window.into();
+        self.credit.receive_left = self.end.hello.limits.connection_window.into();
+        self.peer = Peer::of(&peer, self.end.hello.features);
         self.state = State::Open;
         self.life.hello_came();
         Ok(Event::Opened)
@@ -549,7 +554,8 @@ impl Session {
     }
 
     fn say_hello(&mut self) {
-        encode_bytes(&mut self.output, self.hello.header(), &self.hello.body());
+        let hello = &self.end.hello;
+        encode_bytes(&mut self.output, hello.header(), &hello.body());
     }
 
     fn write_goaway(&mut self, status: &Status, flags: Flags) {
@@ -560,6 +566,25 @@ impl Session {
     /// A frame of its call id alone.
     pub(super) fn write_plain(&mut self, kind: Kind, call: u64) {
         encode_bytes(&mut self.output, plain(kind, CallId(call)), b"");
+    }
+}
+
+impl Peer {
+    /// The peer before its HELLO.
+    const UNKNOWN: Self =
+        Self { features: 0, frame_len_max: FRAME_LEN_MAX_DEFAULT, stream_window: 0, shard: None };
+
+    /// What is kept of its HELLO, by a side that has these features.
+    fn of(hello: &Hello, features: u64) -> Self {
+        let features = hello.features & features;
+        // A checksum behind the longest body needs room too.
+        let sum_len = if features & features::CHECKSUM == 0 { 0 } else { FRAME_ALIGN as u32 };
+        Self {
+            features,
+            frame_len_max: hello.limits.frame_len_max - sum_len,
+            stream_window: hello.limits.stream_window,
+            shard: Some(hello.shard),
+        }
     }
 }
 

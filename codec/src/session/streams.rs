@@ -181,7 +181,7 @@ impl Session {
     #[inline]
     pub fn item_taken(&mut self, stream: StreamId, frame_len: u64) {
         let cost = cost_of(frame_len);
-        let window = self.hello.limits.stream_window;
+        let window = self.end.hello.limits.stream_window;
         let Some(state) = self.stream_mut(stream) else {
             // Its outcome was taken, or nobody waits for it: what it had was granted anew then.
             return;
@@ -305,7 +305,7 @@ impl Session {
     fn grant(&mut self, cost: u32) {
         let credit = &mut self.credit;
         credit.taken = credit.taken.saturating_add(cost);
-        if credit.taken >= self.hello.limits.connection_window / 2 {
+        if credit.taken >= self.end.hello.limits.connection_window / 2 {
             let granted = core::mem::take(&mut credit.taken);
             credit.receive_left += i64::from(granted);
             self.write_credit(None, granted);
