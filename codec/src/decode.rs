@@ -5,6 +5,7 @@
 //! transport gives. The declared length is checked against the limit before such a buffer is
 //! asked for, and a buffer grows with the bytes received, never with the length declared.
 
+use alloc::boxed::Box;
 use core::ops::Range;
 
 use rkyv::util::AlignedVec;
@@ -37,21 +38,48 @@ use crate::{
 /// has come. A transport that would rather receive a part to its place takes the frame's buffer
 /// out ([`lend_part`](Self::lend_part)) between two pieces.
 ///
-/// Invariant: of `head_len > 0`, `partial` being there, `skip_len > 0` and a part being cut one
-/// holds at most; each is one frame that has begun and not ended, and the next byte of input
-/// continues it.
+/// What only cut and long frames need has memory of its own, so that a decoder between two frames
+/// is small: there are thousands that idle. It is kept for the next such frame until
+/// [`shrink_to_fit`](Self::shrink_to_fit).
+///
+/// Invariant: of the head of a cut frame, its `partial`, its `skip_len` and a part being cut one is
+/// there at most; each is one frame that has begun and not ended, and the next byte of input
+/// continues it. `is_between` says that none is.
 #[derive(Debug)]
 pub struct Decoder<B> {
     frame_len_max: u32,
     /// Whether the header of a HELLO was accepted.
     has_begun: bool,
+    /// Whether the input so far ended between two frames.
+    is_between: bool,
+    /// The frame that is cut, where one was.
+    cut: Option<Box<Cut<B>>>,
+    /// Frames that come in parts, where there were some ever.
+    long: Option<Box<LongFrames<B>>>,
+}
+
+/// A frame that has begun and not ended.
+#[derive(Debug)]
+struct Cut<B> {
     /// The start of a header that is cut.
     head: [u8; HEADER_LEN],
     head_len: usize,
     partial: Option<Partial<B>>,
     /// Bytes that are still to come of a frame that nobody wants.
     skip_len: u64,
-    long: LongFrames<B>,
+}
+
+impl<B> Default for Cut<B> {
+    fn default() -> Self {
+        Self { head: [0; HEADER_LEN], head_len: 0, partial: None, skip_len: 0 }
+    }
+}
+
+impl<B> Cut<B> {
+    /// Whether there is none.
+    fn is_none(&self) -> bool {
+        self.head_len == 0 && self.partial.is_none() && self.skip_len == 0
+    }
 }
 
 /// What the decoder found.
@@ -97,9 +125,7 @@ pub trait FrameBuffer {
 impl<B: FrameBuffer> Decoder<B> {
     /// A decoder that refuses frames longer than `frame_len_max` bytes.
     pub fn new(frame_len_max: u32) -> Self {
-        let head = [0; HEADER_LEN];
-        let (has_begun, long) = (false, LongFrames::default());
-        Self { frame_len_max, has_begun, head, head_len: 0, partial: None, skip_len: 0, long }
+        Self { frame_len_max, has_begun: false, is_between: true, cut: None, long: None }
     }
 
     /// The next frame, where it lies whole in `input[*at..]` and is an ordinary one: its header is
@@ -115,7 +141,7 @@ impl<B: FrameBuffer> Decoder<B> {
         at: &mut usize,
         found: &mut Header,
     ) -> Option<Range<usize>> {
-        if !self.has_begun || !self.is_between_frames() {
+        if !self.has_begun || !self.is_between {
             return None;
         }
         let rest = input.get(*at..)?;
@@ -156,7 +182,19 @@ impl<B: FrameBuffer> Decoder<B> {
         if let Some(body) = self.next_whole(input, at, &mut header) {
             return Ok(Step::InPlace { header, body });
         }
-        if !self.is_between_frames() {
+        let step = self.next_other(input, at, take);
+        self.note_place();
+        step
+    }
+
+    /// Finds what is no ordinary frame that lies whole in the input.
+    fn next_other(
+        &mut self,
+        input: &[u8],
+        at: &mut usize,
+        take: impl FnOnce(&Header) -> Result<Option<B>, SessionError>,
+    ) -> Result<Step<B>, SessionError> {
+        if !self.is_between {
             return self.next_cut(input, at, take);
         }
         let rest = &input[*at..];
@@ -194,61 +232,102 @@ impl<B: FrameBuffer> Decoder<B> {
 
     /// Length of the frame that is cut, in bytes, as far as it is known.
     pub fn cut_len(&self) -> Option<u64> {
-        match &self.partial {
-            Some(partial) => Some(partial.header.frame_len()),
-            None if self.skip_len > 0 => Some(self.skip_len),
-            None => self.long.cut_part().map(|(len, _)| len as u64),
+        if let Some(partial) = self.partial() {
+            return Some(partial.header.frame_len());
         }
+        let skip_len = self.skip_len();
+        if skip_len > 0 { Some(skip_len) } else { self.cut_part().map(|(len, _)| len as u64) }
     }
 
     /// The frame that is cut, if its header is complete.
     pub fn partial(&self) -> Option<&Partial<B>> {
-        self.partial.as_ref()
+        self.cut.as_ref()?.partial.as_ref()
     }
 
     /// Takes the cut frame out; the caller receives the rest of it elsewhere, and the next input
     /// begins after it.
     pub fn take_partial(&mut self) -> Option<Partial<B>> {
-        self.partial.take()
+        let partial = self.cut.as_mut()?.partial.take();
+        self.note_place();
+        partial
     }
 
     /// Bytes that are still to come of the part that is cut, where it has a place: a transport may
     /// receive them there.
     pub fn cut_part_len(&self) -> Option<usize> {
-        self.long.cut_part().and_then(|(len, has_place)| has_place.then_some(len))
+        self.cut_part().and_then(|(len, has_place)| has_place.then_some(len))
+    }
+
+    /// What is still to come of the part that is cut, in bytes, and whether it has a place.
+    fn cut_part(&self) -> Option<(usize, bool)> {
+        self.long.as_ref()?.cut_part()
     }
 
     /// Lends the buffer of the frame whose part is cut, to receive the rest of the part into it.
     /// Nothing is decoded until it was [taken back](Self::take_part_back).
     pub fn lend_part(&mut self) -> Option<Lent<B>> {
-        self.long.lend()
+        self.long.as_mut()?.lend()
     }
 
     /// Takes a lent buffer back, in which `received` bytes of the part and the padding behind it
     /// have come; the next input goes on behind them.
     pub fn take_part_back(&mut self, lent: Lent<B>, received: usize) -> Step<B> {
-        step_of(self.long.take_back(lent, received))
+        let step = step_of(self.long().take_back(lent, received));
+        self.note_place();
+        step
     }
 
     /// Bytes that are still to come of frames that come in parts, and bytes that were announced of
     /// such in the life of the stream.
     pub fn long_frames(&self) -> (u64, u64) {
-        (self.long.missing(), self.long.announced())
+        self.long.as_ref().map_or((0, 0), |long| (long.missing(), long.announced()))
     }
 
     /// Lets go of what was put together so far. Nothing more can be decoded.
     pub fn forget(&mut self) {
-        self.partial = None;
-        self.long.clear();
+        if let Some(cut) = &mut self.cut {
+            cut.partial = None;
+        }
+        if let Some(long) = &mut self.long {
+            long.clear();
+        }
+        self.note_place();
+    }
+
+    /// Gives memory back that is not needed between two frames. For a transport that has not
+    /// received for a while.
+    pub fn shrink_to_fit(&mut self) {
+        if self.is_between {
+            self.cut = None;
+        }
+        if let Some(long) = &mut self.long {
+            long.shrink_to_fit();
+        }
     }
 
     /// Whether the input so far ended between two frames; those that come in parts may have begun.
     #[inline]
     pub fn is_between_frames(&self) -> bool {
-        self.head_len == 0
-            && self.partial.is_none()
-            && self.skip_len == 0
-            && !self.long.is_in_part()
+        self.is_between
+    }
+
+    /// Notes whether the input so far ended between two frames.
+    fn note_place(&mut self) {
+        self.is_between = self.cut.as_ref().is_none_or(|cut| cut.is_none())
+            && self.long.as_ref().is_none_or(|long| !long.is_in_part());
+    }
+
+    /// Bytes that are still to come of a frame that nobody wants.
+    fn skip_len(&self) -> u64 {
+        self.cut.as_ref().map_or(0, |cut| cut.skip_len)
+    }
+
+    fn cut(&mut self) -> &mut Cut<B> {
+        self.cut.get_or_insert_default()
+    }
+
+    fn long(&mut self) -> &mut LongFrames<B> {
+        self.long.get_or_insert_default()
     }
 
     /// Parses a header and compares the length it declares with the limit.
@@ -289,29 +368,31 @@ impl<B: FrameBuffer> Decoder<B> {
         at: &mut usize,
         take: impl FnOnce(&Header) -> Result<Option<B>, SessionError>,
     ) -> Result<Step<B>, SessionError> {
-        if let Some(Partial { header, buffer }) = self.partial.take() {
+        let partial = self.cut.as_mut().and_then(|cut| cut.partial.take());
+        if let Some(Partial { header, buffer }) = partial {
             return Ok(self.assemble(header, buffer, input, at));
         }
-        if self.skip_len > 0 {
-            return Ok(self.skip(self.skip_len, input, at));
+        let skip_len = self.skip_len();
+        if skip_len > 0 {
+            return Ok(self.skip(skip_len, input, at));
         }
-        if self.long.is_in_part() {
-            return Ok(step_of(self.long.fill(input, at)));
+        if let Some(long) = self.long.as_mut().filter(|long| long.is_in_part()) {
+            return Ok(step_of(long.fill(input, at)));
         }
         self.keep_head(&input[*at..], at);
-        if self.head_len < HEADER_LEN {
+        let Cut { head, head_len, .. } = *self.cut();
+        if head_len < HEADER_LEN {
             return Ok(Step::More);
         }
         // A header that is refused stays, so that it is refused again and nothing after it read.
-        let head = self.head;
         let header = self.check(&head)?;
         if header.kind == Kind::Part || header.flags.contains(Flags::IN_PARTS) {
             let step = self.next_part(header, input, at, take)?;
-            self.head_len = 0;
+            self.cut().head_len = 0;
             return Ok(step);
         }
         let buffer = take(&header)?;
-        self.head_len = 0;
+        self.cut().head_len = 0;
         let Some(mut buffer) = buffer else {
             return Ok(self.skip(header.frame_len() - HEADER_LEN as u64, input, at));
         };
@@ -329,13 +410,14 @@ impl<B: FrameBuffer> Decoder<B> {
         take: impl FnOnce(&Header) -> Result<Option<B>, SessionError>,
     ) -> Result<Step<B>, SessionError> {
         if header.kind == Kind::Part {
-            self.long.begin_part(&header)?;
-            return Ok(step_of(self.long.fill(input, at)));
+            let long = self.long();
+            long.begin_part(&header)?;
+            return Ok(step_of(long.fill(input, at)));
         }
         let header = whole(header);
-        self.long.check_begin(&header)?;
+        self.long().check_begin(&header)?;
         let buffer = take(&header)?;
-        self.long.begin(header, buffer);
+        self.long().begin(header, buffer);
         Ok(Step::Part)
     }
 
@@ -344,8 +426,8 @@ impl<B: FrameBuffer> Decoder<B> {
         let rest = (input.len() - *at) as u64;
         let skipped = rest.min(len);
         *at += skipped as usize;
-        self.skip_len = len - skipped;
-        if self.skip_len == 0 && skipped < rest { Step::Skipped } else { Step::More }
+        self.cut().skip_len = len - skipped;
+        if skipped == len && skipped < rest { Step::Skipped } else { Step::More }
     }
 
     /// Copies what the input has of a frame; keeps the frame where that is not all of it.
@@ -359,15 +441,20 @@ impl<B: FrameBuffer> Decoder<B> {
         if copied == missing {
             return Step::Assembled(partial);
         }
-        self.partial = Some(partial);
+        self.cut().partial = Some(partial);
         Step::More
     }
 
     /// Copies as much of a header as there is.
     fn keep_head(&mut self, rest: &[u8], at: &mut usize) {
-        let copied = rest.len().min(HEADER_LEN - self.head_len);
-        self.head[self.head_len..self.head_len + copied].copy_from_slice(&rest[..copied]);
-        self.head_len += copied;
+        // The input is used up most often where it ends between two frames.
+        if rest.is_empty() {
+            return;
+        }
+        let Cut { head, head_len, .. } = self.cut();
+        let copied = rest.len().min(HEADER_LEN - *head_len);
+        head[*head_len..*head_len + copied].copy_from_slice(&rest[..copied]);
+        *head_len += copied;
         *at += copied;
     }
 }

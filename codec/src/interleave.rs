@@ -8,7 +8,7 @@
 //! a long frame of them waits for it. A PONG and the last word wait for all that came before. Other
 //! frames overtake, so a long message delays a short one by a part or two, whatever its length.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::{mem, ops::Range};
 
 use crate::{
@@ -22,8 +22,21 @@ use crate::{
 /// The output goes in by [`push`](Self::push); then, while there is a [next piece](Self::next_piece),
 /// it is sent whole and given back to [`sent`](Self::sent). A transport that sends no long frames
 /// in parts needs none of it.
+///
+/// What only long frames need has memory of its own, so that one that has none is small: there are
+/// thousands that idle. It is kept for the next long frame until
+/// [`shrink_to_fit`](Self::shrink_to_fit).
 #[derive(Debug)]
 pub struct Interleaver {
+    part_len: usize,
+    /// How many long frames were begun before there was this queue.
+    begun: u64,
+    queue: Option<Box<Queue>>,
+}
+
+/// What waits to be sent, and what of it is being sent.
+#[derive(Debug)]
+struct Queue {
     part_len: usize,
     /// Frames that wait for nothing.
     short: Vec<u8>,
@@ -147,33 +160,13 @@ impl Interleaver {
     /// One that cuts into parts of `part_len` bytes, a multiple of 16.
     pub fn new(part_len: usize) -> Self {
         debug_assert!(part_len.is_multiple_of(16) && part_len > 0, "parts keep the alignment");
-        Self {
-            part_len,
-            short: Vec::new(),
-            short_rest: None,
-            short_came: 0,
-            short_went: 0,
-            long: VecDeque::new(),
-            behind: VecDeque::new(),
-            pushed: 0,
-            outputs: Vec::new(),
-            count: 0,
-            turns: 0,
-            last_was_short: false,
-            output_ids: 0,
-            out: Out::Nothing,
-        }
+        Self { part_len, begun: 0, queue: None }
     }
 
     /// Whether there is nothing to send, and nothing is being sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        !self.has_short() && self.long.is_empty() && self.out == Out::Nothing
-    }
-
-    #[inline]
-    fn has_short(&self) -> bool {
-        !self.short.is_empty() || self.short_rest.is_some()
+        self.queue.as_ref().is_none_or(|queue| queue.is_empty())
     }
 
     /// Whether these bytes can be sent as they are: none of it is long, and nothing waits that
@@ -185,6 +178,70 @@ impl Interleaver {
 
     /// Bytes that wait, but for those of the long frame that came first. What follows that counts.
     pub fn waiting_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.waiting_bytes())
+    }
+
+    /// Takes output of a session: whole frames, in order.
+    pub fn push(&mut self, output: Vec<u8>) {
+        let (part_len, begun) = (self.part_len, self.begun);
+        self.queue.get_or_insert_with(|| Box::new(Queue::new(part_len, begun))).push(output);
+    }
+
+    /// The next piece to be sent; none where there is nothing, or one was not given back.
+    pub fn next_piece(&mut self) -> Option<Piece> {
+        self.queue.as_mut()?.next_piece()
+    }
+
+    /// Takes back the bytes of a piece that was sent. Gives them where they are not needed any
+    /// more, for their memory.
+    #[inline]
+    pub fn sent(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        match &mut self.queue {
+            Some(queue) => queue.sent(bytes),
+            None => Some(bytes),
+        }
+    }
+
+    /// Gives memory back where there is nothing to send. For a transport that has not sent for a
+    /// while.
+    pub fn shrink_to_fit(&mut self) {
+        if let Some(queue) = self.queue.take_if(|queue| queue.is_empty()) {
+            self.begun = queue.count;
+        }
+    }
+}
+
+impl Queue {
+    /// An empty one, after so many long frames.
+    fn new(part_len: usize, count: u64) -> Self {
+        Self {
+            part_len,
+            short: Vec::new(),
+            short_rest: None,
+            short_came: 0,
+            short_went: 0,
+            long: VecDeque::new(),
+            behind: VecDeque::new(),
+            pushed: 0,
+            outputs: Vec::new(),
+            count,
+            turns: 0,
+            last_was_short: false,
+            output_ids: 0,
+            out: Out::Nothing,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.has_short() && self.long.is_empty() && self.out == Out::Nothing
+    }
+
+    #[inline]
+    fn has_short(&self) -> bool {
+        !self.short.is_empty() || self.short_rest.is_some()
+    }
+
+    fn waiting_bytes(&self) -> usize {
         let after = self.long.iter().map(|frame| frame.after.len()).sum::<usize>();
         let long = self.long.iter().skip(1).map(|frame| frame.left.len());
         let behind = self.behind.iter().map(|(_, frame)| frame.len());
@@ -192,8 +249,7 @@ impl Interleaver {
         self.short.len() + after + long.chain(behind).chain(rest).sum::<usize>()
     }
 
-    /// Takes output of a session: whole frames, in order.
-    pub fn push(&mut self, output: Vec<u8>) {
+    fn push(&mut self, output: Vec<u8>) {
         if self.long.is_empty() && !self.has_long(&output) {
             return self.push_short(output);
         }
@@ -222,8 +278,7 @@ impl Interleaver {
         }
     }
 
-    /// The next piece to be sent; none where there is nothing, or one was not given back.
-    pub fn next_piece(&mut self) -> Option<Piece> {
+    fn next_piece(&mut self) -> Option<Piece> {
         if self.out != Out::Nothing {
             return None;
         }
@@ -236,9 +291,7 @@ impl Interleaver {
         if self.last_was_short { self.short_piece() } else { next.map(|index| self.part(index)) }
     }
 
-    /// Takes back the bytes of a piece that was sent. Gives them where they are not needed any
-    /// more, for their memory.
-    pub fn sent(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    fn sent(&mut self, bytes: Vec<u8>) -> Option<Vec<u8>> {
         match mem::replace(&mut self.out, Out::Nothing) {
             Out::Nothing => Some(bytes),
             Out::Short(to) if to < bytes.len() => {

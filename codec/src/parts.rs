@@ -115,6 +115,11 @@ impl<B: FrameBuffer> LongFrames<B> {
         self.missing = 0;
     }
 
+    /// Gives memory back that is not needed for those that have begun.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.begun.shrink_to_fit();
+    }
+
     /// Notes a frame whose header came, before there is a place for it.
     ///
     /// # Errors

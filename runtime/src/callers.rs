@@ -1,7 +1,7 @@
 //! The calls made on a connection: who waits for which outcome.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     collections::VecDeque,
     io,
     num::NonZeroU64,
@@ -16,16 +16,24 @@ use crate::{config::CALLERS_WAITING_MAX, ring::Lease, shard::Shard, slab::grow};
 /// Who waits for the outcomes of the calls made on a connection.
 pub(crate) struct Callers {
     /// Who waits for which outcome, by slot of the call.
-    seats: RefCell<Vec<Seat>>,
+    seats: RefCell<Box<[Seat]>>,
+    rest: RefCell<Option<Box<Rest>>>,
+    opening: Cell<Opening>,
+}
+
+/// What most connections have none of, most of the time.
+#[derive(Default)]
+struct Rest {
     /// Callers that wait for a free slot or for room in the send buffer.
-    waiting: RefCell<Waiting>,
-    /// The first deadline of a caller that waits for room, in microseconds.
-    wait_ends_us: Cell<u64>,
-    opening: RefCell<Opening>,
+    waiting: Waiting,
+    /// Who waits for the connection to open.
+    opens: Option<Waker>,
+    /// Why it was not opened.
+    failure: Option<Failure>,
     /// Why the connection is closed: what the first of its calls to fail so was told.
-    closed: RefCell<Option<Status>>,
+    closed: Option<Status>,
     /// Told of one-way calls that failed.
-    on_notice: RefCell<Option<OnNotice>>,
+    on_notice: Option<OnNotice>,
 }
 
 /// Is told of a one-way call that failed: its number, and why.
@@ -35,6 +43,8 @@ pub(crate) type OnNotice = Rc<dyn Fn(u64, &Status)>;
 struct Waiting {
     callers: VecDeque<(Ticket, Waker)>,
     next_ticket: Ticket,
+    /// The first deadline of a caller that waits, in microseconds.
+    ends_us: u64,
 }
 
 /// The place of a caller among those that wait.
@@ -62,11 +72,12 @@ enum Outcome {
 const _: () = assert!(size_of::<Outcome>() <= 24);
 
 /// How far the opening of the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opening {
     /// Neither open nor failed; who connects may wait.
-    Waiting(Option<Waker>),
+    Waiting,
     Open,
-    Failed(Failure),
+    Failed,
 }
 
 /// Why a connection is not open.
@@ -81,11 +92,8 @@ impl Callers {
     pub(crate) fn new() -> Self {
         Self {
             seats: RefCell::default(),
-            waiting: RefCell::default(),
-            wait_ends_us: Cell::new(u64::MAX),
-            opening: RefCell::new(Opening::Waiting(None)),
-            closed: RefCell::new(None),
-            on_notice: RefCell::new(None),
+            rest: RefCell::default(),
+            opening: Cell::new(Opening::Waiting),
         }
     }
 
@@ -102,17 +110,17 @@ impl Callers {
 
     /// The peer is one of ours.
     pub(crate) fn opened(&self, shard: &Shard) {
-        self.set_opening(shard, Opening::Open);
+        self.set_opening(shard, Opening::Open, None);
     }
 
     /// Who is to be told of one-way calls that failed.
     pub(crate) fn set_on_notice(&self, on_notice: OnNotice) {
-        *self.on_notice.borrow_mut() = Some(on_notice);
+        self.rest().on_notice = Some(on_notice);
     }
 
     /// A one-way call has failed.
     pub(crate) fn notice(&self, number: u64, status: &Status) {
-        let on_notice = self.on_notice.borrow().clone();
+        let on_notice = self.rest.borrow().as_ref().and_then(|rest| rest.on_notice.clone());
         if let Some(on_notice) = on_notice {
             on_notice(number, status);
         }
@@ -141,7 +149,9 @@ impl Callers {
         waker: &Waker,
     ) -> Poll<Result<(Lease, u16), Box<Status>>> {
         let mut seats = self.seats.borrow_mut();
-        let seat = &mut seats[call.slot() as usize];
+        let Some(seat) = seats.get_mut(call.slot() as usize) else {
+            return Poll::Ready(Err(waited_twice()));
+        };
         if let Outcome::Awaited = seat.outcome {
             seat.keep(waker);
             return Poll::Pending;
@@ -157,7 +167,9 @@ impl Callers {
     /// left.
     pub(crate) fn poll_failure(&self, call: CallId, waker: &Waker) -> Poll<Option<Status>> {
         let mut seats = self.seats.borrow_mut();
-        let seat = &mut seats[call.slot() as usize];
+        let Some(seat) = seats.get_mut(call.slot() as usize) else {
+            return Poll::Ready(Some(*waited_twice()));
+        };
         match std::mem::replace(&mut seat.outcome, Outcome::Nobody) {
             Outcome::Awaited => {
                 seat.outcome = Outcome::Awaited;
@@ -175,7 +187,7 @@ impl Callers {
     /// Nobody waits for a call any more.
     pub(crate) fn abandon(&self, shard: &Shard, call: CallId) {
         let mut seats = self.seats.borrow_mut();
-        let seat = &mut seats[call.slot() as usize];
+        let Some(seat) = seats.get_mut(call.slot() as usize) else { return };
         let outcome = std::mem::replace(&mut seat.outcome, Outcome::Nobody);
         drop(seats);
         if matches!(outcome, Outcome::Awaited) {
@@ -187,7 +199,8 @@ impl Callers {
     /// that waits already keeps its place.
     #[cold]
     pub(crate) fn wait_for_room(&self, ticket: Option<Ticket>, waker: &Waker) -> Option<Ticket> {
-        let mut waiting = self.waiting.borrow_mut();
+        let mut rest = self.rest();
+        let waiting = &mut rest.waiting;
         let Some(ticket) = ticket else {
             if waiting.callers.len() >= CALLERS_WAITING_MAX {
                 return None;
@@ -208,7 +221,8 @@ impl Callers {
     /// room, so that what it leaves of that is the next one's.
     #[cold]
     pub(crate) fn end_wait(&self, ticket: Ticket) -> bool {
-        let mut waiting = self.waiting.borrow_mut();
+        let mut rest = self.rest();
+        let waiting = &mut rest.waiting;
         match waiting.find(ticket) {
             Ok(at) => waiting.callers.remove(at).is_none(),
             Err(_) => true,
@@ -217,38 +231,37 @@ impl Callers {
 
     /// Notes that a caller waits for room no longer than until this time, in microseconds.
     pub(crate) fn waits_until(&self, deadline_us: u64) {
-        self.wait_ends_us.set(self.wait_ends_us.get().min(deadline_us));
+        let ends_us = &mut self.rest().waiting.ends_us;
+        *ends_us = deadline_us.min(*ends_us);
     }
 
     /// When the first of them gives up, in microseconds.
     #[inline]
     pub(crate) fn wait_ends_us(&self) -> u64 {
-        self.wait_ends_us.get()
+        self.rest.borrow().as_ref().map_or(u64::MAX, |rest| rest.waiting.ends_us)
     }
 
     /// Wakes everybody who waits for room, where the time of one is over. The others keep their
     /// places.
     pub(crate) fn end_waits(&self, shard: &Shard, now_us: u64) {
-        if now_us < self.wait_ends_us.get() {
+        if now_us < self.wait_ends_us() {
             return;
         }
-        self.wait_ends_us.set(u64::MAX);
+        self.rest().waiting.ends_us = u64::MAX;
         self.fail_waiting(shard);
     }
 
     /// Whether somebody waits for room.
     #[inline]
     pub(crate) fn any_waits(&self) -> bool {
-        !self.waiting.borrow().callers.is_empty()
+        self.rest.borrow().as_ref().is_some_and(|rest| !rest.waiting.callers.is_empty())
     }
 
     /// Wakes the caller that has waited longest for room. One that leaves room, or is gone by
     /// then, wakes the next.
     #[cold]
     pub(crate) fn wake_next(&self, shard: &Shard) {
-        let mut waiting = self.waiting.borrow_mut();
-        let next = waiting.callers.pop_front();
-        drop(waiting);
+        let next = self.rest().waiting.callers.pop_front();
         if let Some((_, waker)) = next {
             shard.wake_task(&waker);
         }
@@ -256,26 +269,22 @@ impl Callers {
 
     /// Waits until the connection is open, or gives why it is not.
     pub(crate) fn poll_open(&self, waker: &Waker) -> Poll<Result<(), Failure>> {
-        let mut opening = self.opening.borrow_mut();
-        match &mut *opening {
-            Opening::Waiting(waiting) => {
-                *waiting = Some(waker.clone());
+        match self.opening.get() {
+            Opening::Waiting => {
+                self.rest().opens = Some(waker.clone());
                 Poll::Pending
             }
             Opening::Open => Poll::Ready(Ok(())),
-            Opening::Failed(_) => {
-                let closed = Failure::Closed(Status::new(Code::Unavailable, "not connected"));
-                match std::mem::replace(&mut *opening, Opening::Failed(closed)) {
-                    Opening::Failed(failure) => Poll::Ready(Err(failure)),
-                    Opening::Waiting(_) | Opening::Open => Poll::Ready(Ok(())),
-                }
+            Opening::Failed => {
+                let closed = || Failure::Closed(Status::new(Code::Unavailable, "not connected"));
+                Poll::Ready(Err(self.rest().failure.take().unwrap_or_else(closed)))
             }
         }
     }
 
     /// The kernel could not connect.
     pub(crate) fn connect_failed(&self, shard: &Shard, error: io::Error) {
-        self.set_opening(shard, Opening::Failed(Failure::Connect(error)));
+        self.set_opening(shard, Opening::Failed, Some(Failure::Connect(error)));
     }
 
     /// The server broke the protocol, or the two sides do not fit.
@@ -287,8 +296,8 @@ impl Callers {
             }
             _ => Status::new(Code::Internal, format!("the server broke the protocol: {error}")),
         };
-        if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
-            self.set_opening(shard, Opening::Failed(Failure::Session(error)));
+        if self.opening.get() == Opening::Waiting {
+            self.set_opening(shard, Opening::Failed, Some(Failure::Session(error)));
         }
         self.fail_all(shard, &status);
     }
@@ -296,7 +305,8 @@ impl Callers {
     /// The status of a call that is made when the connection is closed already.
     #[cold]
     pub(crate) fn closed(&self) -> Status {
-        let text = match &*self.closed.borrow() {
+        let rest = self.rest.borrow();
+        let text = match rest.as_ref().and_then(|rest| rest.closed.as_ref()) {
             Some(why) if !why.message().is_empty() => {
                 format!("the connection is closed: {}", why.message())
             }
@@ -307,7 +317,10 @@ impl Callers {
 
     /// Wakes everybody who waits for room: there will be none.
     pub(crate) fn fail_waiting(&self, shard: &Shard) {
-        let waiting = std::mem::take(&mut self.waiting.borrow_mut().callers);
+        let waiting = match &mut *self.rest.borrow_mut() {
+            Some(rest) => std::mem::take(&mut rest.waiting.callers),
+            None => return,
+        };
         for (_, waker) in waiting {
             shard.wake_task(&waker);
         }
@@ -315,9 +328,9 @@ impl Callers {
 
     /// Fails every call in flight, and everybody who waits.
     pub(crate) fn fail_all(&self, shard: &Shard, status: &Status) {
-        self.closed.borrow_mut().get_or_insert_with(|| status.clone());
-        if matches!(*self.opening.borrow(), Opening::Waiting(_)) {
-            self.set_opening(shard, Opening::Failed(Failure::Closed(status.clone())));
+        self.rest().closed.get_or_insert_with(|| status.clone());
+        if self.opening.get() == Opening::Waiting {
+            self.set_opening(shard, Opening::Failed, Some(Failure::Closed(status.clone())));
         }
         let slots = self.seats.borrow().len();
         for slot in 0..slots {
@@ -356,11 +369,46 @@ impl Callers {
         }
     }
 
-    fn set_opening(&self, shard: &Shard, opening: Opening) {
-        if let Opening::Waiting(Some(waker)) = self.opening.replace(opening) {
-            shard.wake_task(&waker);
+    fn set_opening(&self, shard: &Shard, opening: Opening, failure: Option<Failure>) {
+        self.opening.set(opening);
+        let mut rest = self.rest.borrow_mut();
+        let waker = rest.as_mut().and_then(|rest| rest.opens.take());
+        if failure.is_some() {
+            rest.get_or_insert_default().failure = failure;
         }
+        drop(rest);
+        self.shrink_to_fit();
+        waker.iter().for_each(|waker| shard.wake_task(waker));
     }
+
+    /// Gives memory back where there are neither calls nor callers.
+    pub(crate) fn shrink_to_fit(&self) {
+        let mut seats = self.seats.borrow_mut();
+        let is_empty = seats.iter().all(|seat| matches!(seat.outcome, Outcome::Nobody));
+        let emptied = if is_empty { std::mem::take(&mut *seats) } else { Box::default() };
+        drop(seats);
+        // Not dropped in the tables' presence: what a waker does is its own affair.
+        drop(emptied);
+        let rest = self.rest.borrow_mut().take_if(|rest| rest.is_empty());
+        drop(rest);
+    }
+
+    fn rest(&self) -> RefMut<'_, Rest> {
+        RefMut::map(self.rest.borrow_mut(), |rest| &mut **rest.get_or_insert_default())
+    }
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        // Who has a ticket may come back with it, so that none may be given out twice.
+        let gave_tickets = self.waiting.next_ticket != Ticket::FIRST;
+        let is_told = self.closed.is_some() || self.on_notice.is_some();
+        !gave_tickets && !is_told && self.opens.is_none() && self.failure.is_none()
+    }
+}
+
+impl Ticket {
+    const FIRST: Self = Self(NonZeroU64::MIN);
 }
 
 impl Seat {
@@ -376,7 +424,7 @@ impl Seat {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { callers: VecDeque::new(), next_ticket: Ticket(NonZeroU64::MIN) }
+        Self { callers: VecDeque::new(), next_ticket: Ticket::FIRST, ends_us: u64::MAX }
     }
 }
 

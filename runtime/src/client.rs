@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ringcall_codec::{HeaderError, Message, MethodInfo, Session, SessionError, ShardPlace, Status};
+use ringcall_codec::{HeaderError, Message, MethodInfo, SessionError, ShardPlace, Status};
 
 use crate::{
     call::{Call, OneWay},
@@ -327,7 +327,7 @@ async fn connect_to(
         .map_err(|source| ConnectError::Connect { address, source })?;
     let socket = Rc::new(OwnedFd::from(socket));
     let served = serves.as_ref().map_or(&[][..], |serves| serves.methods());
-    let session = Session::client(&shard.config.session(shard.random()), methods, served);
+    let session = shard.session(Side::Client, methods, served);
     let begins = (Side::Client, State::Connecting);
     let connection = Connection::open(shard, Rc::clone(&socket), address, begins, session, serves);
     let op = shard.ring.borrow_mut().connect(&socket, connection.key, &address);

@@ -64,6 +64,15 @@ pub(crate) const SPARE_SEND_BUFFERS_MAX: usize = 1024;
 /// wait at once.
 pub(crate) const SPARE_SLOTS_MAX: usize = 1024;
 
+/// Time without a call after which a connection gives back what only calls, streams and long frames
+/// need, when its timers are next looked at: at the latest when the peer is to be asked for a sign
+/// of life. So thousands that idle take little, and one in use allocates nothing.
+pub(crate) const KEPT_UNUSED: Duration = Duration::from_secs(1);
+
+/// Descriptions of this end that a shard keeps for its next connections: one for each service that
+/// is served or called there, and beyond so many the oldest is made anew.
+pub(crate) const ENDPOINTS_KEPT_MAX: usize = 32;
+
 /// Bytes that are read from a peer after it was told to go away, so that what it was told is not
 /// lost to a reset.
 pub(crate) const LINGER_BYTES_MAX: u64 = 1024 * 1024;

@@ -14,11 +14,24 @@ use std::{
 use ringcall_codec::{Code, Interleaver, Piece, Session, SessionError, Status};
 
 use crate::{
-    callers::Callers, config::LINGER_MAX, dispatch::Dispatch, executor, inbox::Inboxes,
-    pack::Packing, receive::Receive, ring::Socket, seats::Seats, shard::Shard, tasks, tls::Stage,
+    callers::Callers,
+    config::{KEPT_UNUSED, LINGER_MAX},
+    dispatch::Dispatch,
+    executor,
+    inbox::Inboxes,
+    pack::Packing,
+    receive::Receive,
+    ring::Socket,
+    seats::Seats,
+    shard::Shard,
+    tasks,
+    tls::Stage,
 };
 
 /// One connection of a shard. Either end may serve, and either may call.
+///
+/// Small, as thousands idle: what only some have stands elsewhere, and goes when they have been idle
+/// for a while.
 pub(crate) struct Connection {
     pub(crate) shard: Rc<Shard>,
     pub(crate) peer: SocketAddr,
@@ -51,6 +64,10 @@ pub(crate) struct Connection {
     sending_to: Cell<usize>,
     state: Cell<State>,
 }
+
+/// With the counts of its `Rc` it fills a size class of common allocators, of which the next is an
+/// eighth or a fifth larger.
+const _: () = assert!(size_of::<Connection>() <= 640 - 16);
 
 /// Which end of a connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +107,7 @@ impl Connection {
         serves: Option<Rc<dyn Dispatch>>,
     ) -> Rc<Self> {
         session.begin(shard.now_us());
+        shard.use_spare(session.output());
         let receive = RefCell::new(Receive::new(shard.config.limits.frame_len_max));
         let connection = shard.connections.borrow_mut().insert_with(|key| {
             Rc::new(Self {
@@ -180,10 +198,25 @@ impl Connection {
             return self.fail(error);
         }
         if !self.with_output(|output| output.is_empty()) {
+            self.with_output(|output| self.shard.use_spare(output));
             self.shard.mark_dirty(self);
         }
         self.end_if_done();
+        if self.session.borrow().unused_us() >= KEPT_UNUSED.as_micros() as u64 {
+            self.shrink_to_fit();
+        }
         self.set_timer();
+    }
+
+    /// Gives memory back that an idle connection has no use for.
+    #[cold]
+    fn shrink_to_fit(&self) {
+        self.session.borrow_mut().shrink_to_fit();
+        self.receive.borrow_mut().shrink_to_fit();
+        self.interleaver.borrow_mut().shrink_to_fit();
+        self.callers.shrink_to_fit();
+        self.inboxes.shrink_to_fit();
+        self.seats.shrink_to_fit();
     }
 
     /// Hands everything collected to the ring, unless a send is under way.

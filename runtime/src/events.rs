@@ -128,6 +128,7 @@ impl Connection {
                     shard.counters.connections_opened.add(1);
                 }
                 let config = &shard.config;
+                self.with_output(|output| shard.use_spare(output));
                 let agreed = self.session.borrow().features();
                 let packing = Packing::agreed(agreed, config.compression, config.compress_from);
                 self.packing.set(packing);
@@ -165,7 +166,10 @@ impl Connection {
                 self.peer_goes_away(&status);
             }
             // PING wants an answer.
-            Event::Nothing => shard.mark_dirty(self),
+            Event::Nothing => {
+                self.with_output(|output| shard.use_spare(output));
+                shard.mark_dirty(self);
+            }
             // Those with a body are not without their frame.
             _ => {}
         }

@@ -4,7 +4,7 @@
 //! runs; its items are bounded by the credit that this end has granted.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::VecDeque,
     task::{Poll, Waker},
 };
@@ -13,11 +13,15 @@ use ringcall_codec::{CallId, StreamId};
 
 use crate::{ring::Lease, shard::Shard, slab::grow};
 
-/// The streams of a connection, by slot: those of calls made here, and those of calls served here.
+/// The streams of a connection. Its tables are made for the first of them.
 #[derive(Default)]
-pub(crate) struct Inboxes {
-    made: RefCell<Vec<Inbox>>,
-    served: RefCell<Vec<Inbox>>,
+pub(crate) struct Inboxes(OnceCell<Box<Tables>>);
+
+/// Streams by slot: those of calls made here, and those of calls served here.
+#[derive(Default)]
+struct Tables {
+    made: RefCell<Box<[Inbox]>>,
+    served: RefCell<Box<[Inbox]>>,
     /// The streams that wait for what all share: the connection's credit, or room in its send
     /// buffer. Each is here once at most.
     senders: RefCell<Vec<StreamId>>,
@@ -70,7 +74,7 @@ pub(crate) enum Taken {
 impl Inboxes {
     /// Enters a stream.
     pub(crate) fn begin(&self, stream: StreamId) {
-        let mut inboxes = self.of(stream).borrow_mut();
+        let mut inboxes = self.0.get_or_init(Box::default).of(stream).borrow_mut();
         let slot = stream.call.slot() as usize;
         grow(&mut inboxes, slot + 1, || Inbox::of_generation(0));
         let inbox = Inbox::of_generation(stream.call.generation());
@@ -82,7 +86,8 @@ impl Inboxes {
 
     /// Forgets a stream, and lets go of its items. Who still waits finds that out.
     pub(crate) fn end(&self, shard: &Shard, stream: StreamId) {
-        let mut inboxes = self.of(stream).borrow_mut();
+        let Some(tables) = self.0.get() else { return };
+        let mut inboxes = tables.of(stream).borrow_mut();
         if let Some(inbox) = inboxes.get_mut(stream.call.slot() as usize)
             && inbox.is_of(stream.call)
         {
@@ -147,8 +152,10 @@ impl Inboxes {
         let is_new = self.with(stream, |inbox| {
             inbox.add_sender(waker) && !std::mem::replace(&mut inbox.waits_for_room, true)
         });
-        if is_new == Some(true) {
-            self.senders.borrow_mut().push(stream);
+        if is_new == Some(true)
+            && let Some(tables) = self.0.get()
+        {
+            tables.senders.borrow_mut().push(stream);
         }
     }
 
@@ -156,7 +163,7 @@ impl Inboxes {
     #[inline]
     pub(crate) fn wake_senders_of(&self, shard: &Shard, stream: StreamId) {
         // So on every connection without streams.
-        if !self.of(stream).borrow().is_empty() {
+        if self.0.get().is_some() {
             self.wake_senders_of_some(shard, stream);
         }
     }
@@ -175,23 +182,25 @@ impl Inboxes {
     /// Whether somebody waits for what all streams share.
     #[inline]
     pub(crate) fn any_waits(&self) -> bool {
-        !self.senders.borrow().is_empty()
+        self.0.get().is_some_and(|tables| !tables.senders.borrow().is_empty())
     }
 
     /// There is room for all streams, or there never will be.
     pub(crate) fn wake_senders(&self, shard: &Shard) {
-        let mut senders = std::mem::take(&mut *self.senders.borrow_mut());
+        let Some(tables) = self.0.get() else { return };
+        let mut senders = std::mem::take(&mut *tables.senders.borrow_mut());
         for stream in senders.drain(..) {
             self.with(stream, |inbox| inbox.waits_for_room = false);
             self.wake_senders_of(shard, stream);
         }
-        keep_place(&mut self.senders.borrow_mut(), senders);
+        keep_place(&mut tables.senders.borrow_mut(), senders);
     }
 
     /// Neither items nor credit come any more: wakes everybody, to find that out.
     pub(crate) fn cut(&self, shard: &Shard) {
         self.wake_senders(shard);
-        for inboxes in [&self.made, &self.served] {
+        let Some(tables) = self.0.get() else { return };
+        for inboxes in [&tables.made, &tables.served] {
             let wakers: Vec<_> = (inboxes.borrow_mut().iter_mut())
                 .flat_map(|inbox| {
                     let taker = inbox.cut();
@@ -203,14 +212,28 @@ impl Inboxes {
         }
     }
 
-    fn of(&self, stream: StreamId) -> &RefCell<Vec<Inbox>> {
-        if stream.is_made_here { &self.made } else { &self.served }
+    /// Gives memory back where no stream is.
+    pub(crate) fn shrink_to_fit(&self) {
+        let Some(tables) = self.0.get() else { return };
+        for inboxes in [&tables.made, &tables.served] {
+            let mut inboxes = inboxes.borrow_mut();
+            if inboxes.iter().all(|inbox| inbox.generation == 0) {
+                *inboxes = Box::default();
+            }
+        }
+        tables.senders.borrow_mut().shrink_to_fit();
     }
 
     fn with<R>(&self, stream: StreamId, with: impl FnOnce(&mut Inbox) -> R) -> Option<R> {
-        let mut inboxes = self.of(stream).borrow_mut();
+        let mut inboxes = self.0.get()?.of(stream).borrow_mut();
         let inbox = inboxes.get_mut(stream.call.slot() as usize)?;
         inbox.is_of(stream.call).then(|| with(inbox))
+    }
+}
+
+impl Tables {
+    fn of(&self, stream: StreamId) -> &RefCell<Box<[Inbox]>> {
+        if stream.is_made_here { &self.made } else { &self.served }
     }
 }
 

@@ -23,6 +23,7 @@ mod context;
 mod counters;
 mod dispatch;
 mod driver;
+mod endpoints;
 mod events;
 mod executor;
 mod heartbeat;

@@ -5,7 +5,7 @@
 
 use std::{io, os::fd::OwnedFd, rc::Rc, time::Duration};
 
-use ringcall_codec::{MethodInfo, Session};
+use ringcall_codec::MethodInfo;
 use socket2::SockAddr;
 
 use crate::{
@@ -73,8 +73,7 @@ pub(crate) fn accepted(shard: &Rc<Shard>, index: u64, result: io::Result<OwnedFd
     match result.and_then(|socket| Ok((peer_of(&socket)?, socket))) {
         Ok((peer, socket)) => {
             shard.counters.connections_accepted.add(1);
-            let config = shard.config.session(shard.random());
-            let session = Session::server(&config, shard.place, calls, dispatch.methods());
+            let session = shard.session(Side::Server, calls, dispatch.methods());
             let begins = (Side::Server, State::Open);
             let socket = Rc::new(socket);
             let connection = Connection::open(shard, socket, peer, begins, session, Some(dispatch));

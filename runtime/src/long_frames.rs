@@ -62,7 +62,7 @@ impl Connection {
         let start = place.lent.buffer.filled;
         let (from, to) = (start + place.received, start + place.len());
         let mut receive = self.receive.borrow_mut();
-        receive.large = Some(Large::Part(place));
+        receive.set_large(Large::Part(place));
         let mut ring = self.shard.ring.borrow_mut();
         receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, from, to, true));
     }

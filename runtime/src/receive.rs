@@ -25,18 +25,25 @@ pub(crate) struct Receive {
     pub(crate) decoder: Decoder<Assembly>,
     /// The receive that the kernel has.
     pub(crate) op: Option<OpId>,
-    /// What a receive into a buffer of our own is for; its completion brings the buffer back.
-    pub(crate) large: Option<Large>,
     /// Length of the last frame if that was large: the next is expected to be so too. Else zero.
-    large_len: usize,
+    large_len: u32,
+    /// Waits in the shard's list for receive buffers.
+    is_starved: bool,
+    /// Kept for the next time, until the connection is idle.
+    rest: Option<Box<Rest>>,
+}
+
+/// What a connection needs that receives large frames, or was blocked.
+#[derive(Default)]
+struct Rest {
+    /// What a receive into a buffer of our own is for; its completion brings the buffer back.
+    large: Option<Large>,
     /// The frame being received large has a prefix that was copied.
     has_copied_prefix: bool,
     /// Received while the connection was blocked, oldest first.
     backlog: VecDeque<Unread>,
     /// When what is being read was received, where that was in an earlier turn.
     taken_at: Option<Instant>,
-    /// Waits in the shard's list for receive buffers.
-    is_starved: bool,
     /// Bytes thrown away since the peer was told to go away.
     lingered: u64,
 }
@@ -93,13 +100,9 @@ impl Receive {
         Self {
             decoder: Decoder::new(frame_len_max),
             op: None,
-            large: None,
             large_len: 0,
-            has_copied_prefix: false,
-            backlog: VecDeque::new(),
-            taken_at: None,
             is_starved: false,
-            lingered: 0,
+            rest: None,
         }
     }
 
@@ -113,8 +116,34 @@ impl Receive {
         self.op = None;
     }
 
+    #[inline]
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.backlog.is_empty()
+        self.rest.as_ref().is_some_and(|rest| !rest.backlog.is_empty())
+    }
+
+    /// Notes what the receive into a buffer of our own is for that is begun.
+    pub(crate) fn set_large(&mut self, large: Large) {
+        self.rest().large = Some(large);
+    }
+
+    /// Whether a receive into a buffer of our own is under way.
+    fn is_large(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.large.is_some())
+    }
+
+    /// Whether the frame that was received large has a prefix that was copied. Asked once.
+    fn take_copied_prefix(&mut self) -> bool {
+        self.rest.as_mut().is_some_and(|rest| std::mem::take(&mut rest.has_copied_prefix))
+    }
+
+    /// Gives memory back that only large frames and a backlog need.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.decoder.shrink_to_fit();
+        self.rest.take_if(|rest| rest.is_empty());
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
     }
 
     /// Notes how long a frame is: the next is expected to be like it.
@@ -124,20 +153,23 @@ impl Receive {
         self.large_len = if frame_len <= pool_buffer_len {
             0
         } else if header.payload_len() <= PART_LEN as u64 {
-            frame_len
+            // Compared with the limit, which is no longer.
+            frame_len as u32
         } else {
-            LONG_START_LEN
+            LONG_START_LEN as u32
         };
     }
 
     /// Notes that the next frame is expected to be long.
     pub(crate) fn expect_long(&mut self) {
-        self.large_len = LONG_START_LEN;
+        self.large_len = LONG_START_LEN as u32;
     }
 
     /// Lets go of what was received and not read.
     pub(crate) fn forget(&mut self) {
-        self.backlog.clear();
+        if let Some(rest) = &mut self.rest {
+            rest.backlog.clear();
+        }
         self.decoder.forget();
         self.large_len = 0;
     }
@@ -146,6 +178,13 @@ impl Receive {
     pub(crate) fn close(&mut self) -> Option<OpId> {
         self.forget();
         self.op.take()
+    }
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        let has_large = self.large.is_some() || self.has_copied_prefix;
+        !has_large && self.backlog.is_empty() && self.taken_at.is_none() && self.lingered == 0
     }
 }
 
@@ -186,7 +225,7 @@ impl Connection {
         let large = {
             let mut receive = self.receive.borrow_mut();
             receive.op = None;
-            receive.large.take()
+            receive.rest.as_mut().and_then(|rest| rest.large.take())
         };
         let received = match result {
             Ok(0) => return self.peer_finished(),
@@ -240,7 +279,7 @@ impl Connection {
             return self.read(chunk, 0);
         }
         let kept = self.unread(chunk, 0);
-        self.receive.borrow_mut().backlog.push_back(kept);
+        self.receive.borrow_mut().rest().backlog.push_back(kept);
     }
 
     /// Finds the frames in a chunk and gives each to the session.
@@ -393,7 +432,7 @@ impl Connection {
         let counters = &self.shard.counters;
         if chunk.is_copy() {
             counters.frames_copied_pressure.add(1);
-        } else if !std::mem::take(&mut self.receive.borrow_mut().has_copied_prefix) {
+        } else if !self.receive.borrow_mut().take_copied_prefix() {
             counters.frames_in_place.add(1);
         }
     }
@@ -419,7 +458,9 @@ impl Connection {
 
     /// When the shard took the bytes that are being read from its ring.
     pub(crate) fn taken_at(&self) -> Instant {
-        self.receive.borrow().taken_at.unwrap_or_else(|| self.shard.now())
+        let receive = self.receive.borrow();
+        let taken_at = receive.rest.as_ref().and_then(|rest| rest.taken_at);
+        taken_at.unwrap_or_else(|| self.shard.now())
     }
 
     /// Sees to it that the kernel has a receive for this connection, where it should have one.
@@ -441,7 +482,7 @@ impl Connection {
             let Assembly { buffer, progress } = buffer;
             self.shard.counters.bytes_copied.add(progress.copied as u64);
             self.shard.counters.frames_copied_large.add(1);
-            receive.has_copied_prefix = true;
+            receive.rest().has_copied_prefix = true;
             drop(receive);
             return self.receive_rest(buffer, frame_len, progress.filled);
         }
@@ -451,12 +492,12 @@ impl Connection {
         }
         if receive.decoder.long_frames().0 > pool_buffer_len as u64 {
             // The header of the next part, and none of what belongs to its place.
-            receive.large_len = HEADER_LEN;
+            receive.large_len = HEADER_LEN as u32;
         }
         let keeps_buffer = receive.large_len > 0
             && receive.decoder.is_between_frames()
             && self.shard.owned.outstanding_bytes() < self.shard.config.large_kept_max();
-        if keeps_buffer && let Ok(buffer) = self.shard.owned.try_take(receive.large_len) {
+        if keeps_buffer && let Ok(buffer) = self.shard.owned.try_take(receive.large_len as usize) {
             drop(receive);
             return self.receive_first(buffer, 0);
         }
@@ -467,8 +508,8 @@ impl Connection {
     /// Receives a frame from its first byte on, expecting one as long as the last.
     fn receive_first(&self, buffer: OwnedBuffer, filled: usize) {
         let mut receive = self.receive.borrow_mut();
-        let to = receive.large_len.clamp(filled + 1, buffer.len());
-        receive.large = Some(Large::First { filled });
+        let to = (receive.large_len as usize).clamp(filled + 1, buffer.len());
+        receive.set_large(Large::First { filled });
         let mut ring = self.shard.ring.borrow_mut();
         receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, filled, to, false));
     }
@@ -476,7 +517,7 @@ impl Connection {
     /// Receives exactly the rest of a frame.
     fn receive_rest(&self, buffer: OwnedBuffer, frame_len: usize, filled: usize) {
         let mut receive = self.receive.borrow_mut();
-        receive.large = Some(Large::Rest { frame_len, filled });
+        receive.set_large(Large::Rest { frame_len, filled });
         let mut ring = self.shard.ring.borrow_mut();
         receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, filled, frame_len, true));
     }
@@ -490,7 +531,7 @@ impl Connection {
         let is_large =
             decoder.partial().is_some_and(|partial| partial.header.frame_len() > pool_buffer_len)
                 || decoder.cut_part_len().is_some() && decoder.long_frames().0 > pool_buffer_len;
-        if let Some(op) = receive.op.filter(|_| is_large && receive.large.is_none()) {
+        if let Some(op) = receive.op.filter(|_| is_large && !receive.is_large()) {
             self.shard.ring.borrow_mut().cancel(op);
         }
     }
@@ -501,7 +542,7 @@ impl Connection {
         self.session.borrow_mut().handle_pause();
         let kept = self.unread(chunk, at);
         let mut receive = self.receive.borrow_mut();
-        receive.backlog.push_front(kept);
+        receive.rest().backlog.push_front(kept);
         if let Some(op) = receive.op {
             self.shard.ring.borrow_mut().cancel(op);
         }
@@ -513,11 +554,11 @@ impl Connection {
             return;
         }
         while self.is_alive() && !self.must_not_read() {
-            let next = self.receive.borrow_mut().backlog.pop_front();
+            let next = self.receive.borrow_mut().rest().backlog.pop_front();
             let Some(Unread { chunk, at, taken_at }) = next else { break };
-            self.receive.borrow_mut().taken_at = Some(taken_at);
+            self.receive.borrow_mut().rest().taken_at = Some(taken_at);
             self.read(chunk, at);
-            self.receive.borrow_mut().taken_at = None;
+            self.receive.borrow_mut().rest().taken_at = None;
         }
         if self.state() == State::PeerFinished && !self.receive.borrow().has_backlog() {
             self.nothing_comes();
@@ -538,8 +579,9 @@ impl Connection {
     /// Throws away what a peer sends that was told to go away, up to a limit.
     fn linger(&self, bytes: usize) {
         let mut receive = self.receive.borrow_mut();
-        receive.lingered += bytes as u64;
-        let is_over = receive.lingered > LINGER_BYTES_MAX;
+        let lingered = &mut receive.rest().lingered;
+        *lingered += bytes as u64;
+        let is_over = *lingered > LINGER_BYTES_MAX;
         drop(receive);
         if is_over {
             self.finish("the peer goes on sending");

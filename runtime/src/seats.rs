@@ -3,7 +3,7 @@
 //! Beside the path of a call: a handler that is done at once is never entered here.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     rc::Rc,
     task::{Poll, Waker},
 };
@@ -16,9 +16,12 @@ use crate::{
     slab::grow,
 };
 
-/// The waiting handlers of a connection.
+/// The waiting handlers of a connection. Their table is made for the first of them.
 #[derive(Default)]
-pub(crate) struct Seats(RefCell<Vec<Handler>>);
+pub(crate) struct Seats(OnceCell<Box<Table>>);
+
+/// Handlers by the slots of their calls.
+type Table = RefCell<Box<[Handler]>>;
 
 /// A waiting handler, or none.
 #[derive(Default)]
@@ -37,7 +40,8 @@ pub(crate) struct Seat {
 impl Seats {
     /// Tells the handler of a call to stop, if it waits.
     pub(crate) fn stop(&self, shard: &Shard, call: CallId) {
-        let mut seats = self.0.borrow_mut();
+        let Some(seats) = self.0.get() else { return };
+        let mut seats = seats.borrow_mut();
         let waker = match seats.get_mut(call.slot() as usize) {
             Some(handler) if handler.generation == call.generation() => handler.stop(),
             _ => None,
@@ -48,8 +52,20 @@ impl Seats {
 
     /// Tells every waiting handler to stop.
     pub(crate) fn stop_all(&self, shard: &Shard) {
-        let wakers: Vec<_> = self.0.borrow_mut().iter_mut().filter_map(Handler::stop).collect();
+        let Some(seats) = self.0.get() else { return };
+        let wakers: Vec<_> = seats.borrow_mut().iter_mut().filter_map(Handler::stop).collect();
         wakers.iter().for_each(|waker| shard.wake_task(waker));
+    }
+}
+
+impl Seats {
+    /// Gives memory back where no handler waits.
+    pub(crate) fn shrink_to_fit(&self) {
+        let Some(seats) = self.0.get() else { return };
+        let mut seats = seats.borrow_mut();
+        if seats.iter().all(|handler| handler.generation == 0) {
+            *seats = Box::default();
+        }
     }
 }
 
@@ -66,7 +82,7 @@ impl Handler {
 impl Seat {
     /// Enters the handler of a call, which has begun to wait.
     pub(crate) fn new(connection: &Rc<Connection>, call: CallId) -> Self {
-        let mut seats = connection.seats.0.borrow_mut();
+        let mut seats = connection.seats.0.get_or_init(Box::default).borrow_mut();
         let slot = call.slot() as usize;
         grow(&mut seats, slot + 1, Handler::default);
         seats[slot] = Handler { generation: call.generation(), ..Handler::default() };
@@ -78,7 +94,8 @@ impl Seat {
         if self.connection.state() == State::Closed {
             return Poll::Ready(());
         }
-        let mut seats = self.connection.seats.0.borrow_mut();
+        let Some(seats) = self.connection.seats.0.get() else { return Poll::Pending };
+        let mut seats = seats.borrow_mut();
         match seats.get_mut(self.call.slot() as usize) {
             Some(handler) if handler.generation == self.call.generation() => {
                 if handler.must_stop {
@@ -97,7 +114,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seats = self.connection.seats.0.borrow_mut();
+        let Some(seats) = self.connection.seats.0.get() else { return };
+        let mut seats = seats.borrow_mut();
         if let Some(handler) = seats.get_mut(self.call.slot() as usize)
             && handler.generation == self.call.generation()
         {

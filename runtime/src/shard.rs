@@ -26,6 +26,7 @@ use crate::{
     connection::{Connection, State},
     counters::Counters,
     driver,
+    endpoints::Endpoints,
     executor::{self, Knocker},
     heartbeat::Heartbeat,
     listener::{self, Listener},
@@ -45,6 +46,7 @@ pub(crate) struct Shard {
     pub(crate) owned: Rc<OwnedPool>,
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     pub(crate) listeners: RefCell<Vec<Listener>>,
+    pub(crate) endpoints: Endpoints,
     pub(crate) scratch: RefCell<Scratch>,
     /// On cache lines of their own: other threads read them, and their neighbours are others'.
     pub(crate) counters: Arc<CachePadded<Counters>>,
@@ -205,6 +207,7 @@ impl Shard {
             ring: RefCell::new(ring),
             connections: RefCell::default(),
             listeners: RefCell::default(),
+            endpoints: Endpoints::default(),
             scratch: RefCell::default(),
             counters,
             heartbeat: Heartbeat::new()?,
@@ -519,6 +522,18 @@ impl Shard {
         let buffer = spare.buffers.pop().unwrap_or_default();
         spare.bytes -= buffer.capacity();
         buffer
+    }
+
+    /// Moves what the session said of itself, a HELLO, PING or PONG, to a send buffer that was kept
+    /// if there is one: or each of them would add another to those that are.
+    pub(crate) fn use_spare(&self, output: &mut Vec<u8>) {
+        let mut buffer = self.take_spare();
+        if buffer.capacity() >= output.capacity() && !output.is_empty() {
+            buffer.append(output);
+            *output = buffer;
+        } else {
+            self.keep_spare(buffer);
+        }
     }
 
     /// Keeps a send buffer for the next reply, within bounds.

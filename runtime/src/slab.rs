@@ -60,18 +60,28 @@ impl<T> Default for Slab<T> {
 
 const GENERATION_MASK: u32 = 0x3fff_ffff;
 
-/// Lengthens a table to this many places, at least.
-pub(crate) fn grow<T>(table: &mut Vec<T>, len: usize, empty: impl FnMut() -> T) {
-    if len > table.len() {
-        reserve(table, len - table.len());
-        table.resize_with(len, empty);
+/// Lengthens a table to this many places, at least. Short ones grow by as much again, from one place
+/// on: most connections have few calls in flight, and some have none. Long ones grow as by
+/// [`reserve`].
+pub(crate) fn grow<T>(table: &mut Box<[T]>, len: usize, empty: impl FnMut() -> T) {
+    let had = table.len();
+    if len <= had {
+        return;
     }
+    let more = if had < LONG_LEN { had } else { had / 8 };
+    let mut longer = std::mem::take(table).into_vec();
+    longer.reserve_exact(more.max(len - had));
+    longer.resize_with(len.max(had + more), empty);
+    *table = longer.into_boxed_slice();
 }
+
+/// Length from which on a table is long.
+const LONG_LEN: usize = 1024;
 
 /// Makes room for so many more. Long tables grow by an eighth and not by as much again: most of
 /// them stay as long as they were once, and their slack is memory of each entry.
 pub(crate) fn reserve<T>(table: &mut Vec<T>, more: usize) {
-    if table.len() + more > table.capacity() && table.capacity() >= 1024 {
+    if table.len() + more > table.capacity() && table.capacity() >= LONG_LEN {
         table.reserve_exact(more.max(table.len() / 8));
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     executor::{self, TaskHandle},
-    slab::grow,
+    slab::reserve,
 };
 
 /// Rounds of ending tasks: one that is dropped may spawn others, but not for ever.
@@ -151,7 +151,8 @@ impl Tasks {
     fn enter(&mut self) -> usize {
         let key = self.free.pop().unwrap_or_else(|| {
             let key = self.entries.len();
-            grow(&mut self.entries, key + 1, || Entry::Free);
+            reserve(&mut self.entries, 1);
+            self.entries.push(Entry::Free);
             key
         });
         self.entries[key] = Entry::Bare;

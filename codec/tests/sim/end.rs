@@ -293,6 +293,10 @@ impl End {
             let deadline_us = self.session.deadline_us(job.call).unwrap_or(u64::MAX);
             assert!(job.was_told || deadline_us > now_us, "a late handler was not told to stop");
         }
+        // At any time, whether or not the connection is idle.
+        self.session.shrink_to_fit();
+        self.decoder.shrink_to_fit();
+        self.outbox.shrink_to_fit();
         let next_us = self.session.next_timeout_us();
         assert!(next_us > now_us, "{next_us} is not after {now_us}: the timer spins");
     }

@@ -33,6 +33,10 @@ impl Outbox {
         self.interleaver.waiting_bytes()
     }
 
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.interleaver.shrink_to_fit();
+    }
+
     /// Takes as much as there is room for.
     pub(crate) fn take(&mut self, room: usize) -> &[u8] {
         self.bytes.clear();

@@ -9,6 +9,7 @@
 
 use std::{
     io,
+    ops::Range,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     rc::Rc,
 };
@@ -25,81 +26,115 @@ use rustix::{
 use socket2::SockAddr;
 
 use super::{Bell, Completion, Event, Lease, OpId, OwnedBuffer, Pool, Socket, kernel::POOL_GROUP};
+use crate::slab::reserve;
 
 /// Bytes that one operation moves at most. The kernel itself stops a little below 2 GiB.
 const OPERATION_LEN_MAX: usize = 1 << 30;
 
-/// An operation, with all that the kernel may touch on its behalf.
+/// An operation, with all that the kernel may touch on its behalf. Small, as every connection has
+/// one in flight that waits for its peer.
 pub(super) enum Operation {
     Accept {
-        listener: Socket,
+        /// Only kept open.
+        _listener: Socket,
     },
     Recv {
-        socket: Socket,
+        _socket: Socket,
     },
     RecvInto {
-        socket: Socket,
+        _socket: Socket,
         buffer: OwnedBuffer,
-        from: usize,
-        to: usize,
-        wait_all: bool,
     },
     Send {
-        socket: Socket,
+        _socket: Socket,
         bytes: Vec<u8>,
         from: usize,
-        to: usize,
-        more: bool,
     },
     /// The lease keeps every writer away, the kernel's receives included.
     SendShared {
-        socket: Socket,
+        _socket: Socket,
         bytes: Lease,
         from: usize,
     },
     Connect {
-        socket: Socket,
-        address: Box<SockAddr>,
+        _socket: Socket,
+        /// No `Box`: moving one ends what pointers into it are good for.
+        _address: Rc<SockAddr>,
     },
     Watch {
-        bell: Bell,
+        _bell: Bell,
     },
 }
 
-impl Operation {
-    /// The entry that asks the kernel for it. Points into memory that the operation owns and
-    /// that does not move with it.
-    #[inline]
-    fn entry(&mut self) -> squeue::Entry {
-        match self {
-            Self::Accept { listener } => opcode::AcceptMulti::new(fd(listener))
-                .flags(SocketFlags::CLOEXEC.bits().cast_signed())
-                .build(),
-            Self::Recv { socket } => opcode::RecvMulti::new(fd(socket), POOL_GROUP).build(),
-            Self::RecvInto { socket, buffer, from, to, wait_all } => {
-                let to = (*to).min(buffer.len());
-                let from = (*from).min(to);
-                let len = (to - from).min(OPERATION_LEN_MAX) as u32;
-                let flags = if *wait_all { RecvFlags::WAITALL } else { RecvFlags::empty() };
-                // In bounds: `from` is at most the buffer's length.
-                let start = buffer.start().as_ptr().wrapping_add(from);
-                opcode::Recv::new(fd(socket), start, len).flags(flags.bits().cast_signed()).build()
-            }
-            Self::Send { socket, bytes, from, to, more } => {
-                let sent = bytes.get(..*to).unwrap_or(bytes);
-                send_entry(socket, sent, *from, *more)
-            }
-            Self::SendShared { socket, bytes, from } => send_entry(socket, bytes, *from, false),
-            Self::Connect { socket, address } => {
-                opcode::Connect::new(fd(socket), address.as_ptr().cast(), address.len()).build()
-            }
-            Self::Watch { bell } => {
-                let readable = u32::from(PollFlags::IN.bits());
-                opcode::PollAdd::new(Fd(bell.as_raw_fd()), readable).multi(true).build()
-            }
-        }
+const _: () = assert!(size_of::<Option<Operation>>() <= 40);
+
+/// An operation, and the entry that asks the kernel for it. The entry points into memory that the
+/// operation owns and that does not move with it.
+pub(super) struct Submission {
+    operation: Operation,
+    entry: squeue::Entry,
+}
+
+impl Submission {
+    pub(super) fn accept(listener: Socket) -> Self {
+        let flags = SocketFlags::CLOEXEC.bits().cast_signed();
+        let entry = opcode::AcceptMulti::new(fd(&listener)).flags(flags).build();
+        Self { operation: Operation::Accept { _listener: listener }, entry }
     }
 
+    #[inline]
+    pub(super) fn recv(socket: Socket) -> Self {
+        let entry = opcode::RecvMulti::new(fd(&socket), POOL_GROUP).build();
+        Self { operation: Operation::Recv { _socket: socket }, entry }
+    }
+
+    /// Into this range of the buffer, cut to its capacity.
+    #[inline]
+    pub(super) fn recv_into(
+        socket: Socket,
+        mut buffer: OwnedBuffer,
+        range: Range<usize>,
+        wait_all: bool,
+    ) -> Self {
+        let to = range.end.min(buffer.len());
+        let from = range.start.min(to);
+        let len = (to - from).min(OPERATION_LEN_MAX) as u32;
+        let flags = if wait_all { RecvFlags::WAITALL } else { RecvFlags::empty() };
+        // In bounds: `from` is at most the buffer's length.
+        let start = buffer.start().as_ptr().wrapping_add(from);
+        let entry = opcode::Recv::new(fd(&socket), start, len);
+        let entry = entry.flags(flags.bits().cast_signed()).build();
+        Self { operation: Operation::RecvInto { _socket: socket, buffer }, entry }
+    }
+
+    /// Of this range of the bytes, cut to where they end.
+    #[inline]
+    pub(super) fn send(socket: Socket, bytes: Vec<u8>, range: Range<usize>, more: bool) -> Self {
+        let Range { start: from, end: to } = range;
+        let entry = send_entry(&socket, bytes.get(..to).unwrap_or(&bytes), from, more);
+        Self { operation: Operation::Send { _socket: socket, bytes, from }, entry }
+    }
+
+    #[inline]
+    pub(super) fn send_shared(socket: Socket, bytes: Lease, from: usize) -> Self {
+        let entry = send_entry(&socket, &bytes, from, false);
+        Self { operation: Operation::SendShared { _socket: socket, bytes, from }, entry }
+    }
+
+    pub(super) fn connect(socket: Socket, address: Rc<SockAddr>) -> Self {
+        let entry = opcode::Connect::new(fd(&socket), address.as_ptr().cast(), address.len());
+        let entry = entry.build();
+        Self { operation: Operation::Connect { _socket: socket, _address: address }, entry }
+    }
+
+    pub(super) fn watch(bell: Bell) -> Self {
+        let readable = u32::from(PollFlags::IN.bits());
+        let entry = opcode::PollAdd::new(Fd(bell.as_raw_fd()), readable).multi(true).build();
+        Self { operation: Operation::Watch { _bell: bell }, entry }
+    }
+}
+
+impl Operation {
     /// What a completion that others will follow says. None where the operation has one only.
     #[inline]
     fn step(&self, result: i32, filled: Option<super::Filled>) -> Option<Event> {
@@ -181,11 +216,10 @@ fn received(result: i32, filled: Option<super::Filled>, more: bool) -> Event {
 }
 
 /// The table of operations in flight.
-#[derive(Default)]
 pub(super) struct InFlight {
     slots: Vec<Slot>,
-    /// The first of the free slots, which are chained by `next_free`.
-    first_free: Option<u32>,
+    /// The first of the free slots, which are chained by their links; or [`NO_SLOT`].
+    first_free: u32,
     len: usize,
 }
 
@@ -193,9 +227,25 @@ struct Slot {
     token: u64,
     /// Counts the operations that the slot has had.
     generation: u32,
-    next_free: Option<u32>,
-    is_cancelled: bool,
+    /// Of a free slot: the next that is free, or [`NO_SLOT`]. Else whether the operation is
+    /// [`CANCELLED`].
+    link: u32,
     operation: Option<Operation>,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 56);
+
+/// No slot: there are fewer than as many operations.
+const NO_SLOT: u32 = u32::MAX;
+
+/// The link of a slot whose operation was cancelled, and of one whose operation was not.
+const CANCELLED: u32 = 1;
+const NOT_CANCELLED: u32 = 0;
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self { slots: Vec::new(), first_free: NO_SLOT, len: 0 }
+    }
 }
 
 impl InFlight {
@@ -209,38 +259,34 @@ impl InFlight {
     /// points to lives until the operation's final completion is given to
     /// [`complete`](Self::complete), or this table is dropped.
     #[inline]
-    pub(super) fn start(&mut self, token: u64, operation: Operation) -> (OpId, squeue::Entry) {
-        let index = match self.first_free {
-            Some(index) => index,
-            None => self.grow(),
-        };
+    pub(super) fn start(&mut self, token: u64, submission: Submission) -> (OpId, squeue::Entry) {
+        if self.first_free == NO_SLOT {
+            self.grow();
+        }
+        let Submission { operation, entry } = submission;
+        let index = self.first_free;
         let slot = &mut self.slots[index as usize];
-        self.first_free = slot.next_free.take();
+        self.first_free = std::mem::replace(&mut slot.link, NOT_CANCELLED);
         self.len += 1;
         slot.token = token;
-        slot.is_cancelled = false;
         let op = OpId::new(index, slot.generation);
-        let entry = slot.operation.insert(operation).entry().user_data(op.0);
-        (op, entry)
+        slot.operation = Some(operation);
+        (op, entry.user_data(op.0))
     }
 
     #[cold]
-    fn grow(&mut self) -> u32 {
-        let index = self.slots.len() as u32;
-        self.slots.push(Slot {
-            token: 0,
-            generation: 0,
-            next_free: None,
-            is_cancelled: false,
-            operation: None,
-        });
-        index
+    fn grow(&mut self) {
+        reserve(&mut self.slots, 1);
+        self.first_free = self.slots.len() as u32;
+        self.slots.push(Slot { token: 0, generation: 0, link: NO_SLOT, operation: None });
     }
 
     /// Marks an operation as cancelled; false where it is gone or was marked before.
     pub(super) fn cancel(&mut self, op: OpId) -> bool {
         match self.slots.get_mut(op.index()) {
-            Some(slot) if slot.has(op) => !std::mem::replace(&mut slot.is_cancelled, true),
+            Some(slot) if slot.has(op) => {
+                std::mem::replace(&mut slot.link, CANCELLED) == NOT_CANCELLED
+            }
             _ => false,
         }
     }
@@ -267,7 +313,7 @@ impl InFlight {
         }
         let operation = slot.operation.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        slot.next_free = self.first_free.replace(op.index() as u32);
+        slot.link = std::mem::replace(&mut self.first_free, op.index() as u32);
         self.len -= 1;
         Some(Completion { token, op, event: operation.finish(result, filled) })
     }

@@ -46,7 +46,7 @@ pub use self::{
 };
 use self::{
     error::Step,
-    in_flight::{InFlight, Operation},
+    in_flight::{InFlight, Submission},
     kernel::Kernel,
 };
 
@@ -267,14 +267,14 @@ impl Ring {
 
     /// Accepts connections until it fails or is cancelled: [`Event::Accepted`].
     pub fn accept_multishot(&mut self, listener: &Socket, token: u64) -> OpId {
-        self.start(token, Operation::Accept { listener: Rc::clone(listener) })
+        self.start(token, Submission::accept(Rc::clone(listener)))
     }
 
     /// Receives into the pool until the stream ends, the pool is empty or it is cancelled:
     /// [`Event::Received`].
     #[inline]
     pub fn recv_multishot(&mut self, socket: &Socket, token: u64) -> OpId {
-        self.start(token, Operation::Recv { socket: Rc::clone(socket) })
+        self.start(token, Submission::recv(Rc::clone(socket)))
     }
 
     /// Receives into `buffer[from..to]`, cut to its capacity: [`Event::ReceivedInto`]. With
@@ -291,7 +291,7 @@ impl Ring {
         wait_all: bool,
     ) -> OpId {
         let socket = Rc::clone(socket);
-        self.start(token, Operation::RecvInto { socket, buffer, from, to, wait_all })
+        self.start(token, Submission::recv_into(socket, buffer, from..to, wait_all))
     }
 
     /// Sends `bytes[from..]`, all of it unless that fails: [`Event::Sent`]. Two sends on one
@@ -313,28 +313,26 @@ impl Ring {
         range: Range<usize>,
         more: bool,
     ) -> OpId {
-        let (socket, Range { start: from, end: to }) = (Rc::clone(socket), range);
-        self.start(token, Operation::Send { socket, bytes, from, to, more })
+        self.start(token, Submission::send(Rc::clone(socket), bytes, range, more))
     }
 
     /// [`send`](Self::send) of received bytes from where they lie: [`Event::SentShared`]. Their
     /// buffer is not received into before that.
     #[inline]
     pub fn send_shared(&mut self, socket: &Socket, token: u64, bytes: Lease, from: usize) -> OpId {
-        let socket = Rc::clone(socket);
-        self.start(token, Operation::SendShared { socket, bytes, from })
+        self.start(token, Submission::send_shared(Rc::clone(socket), bytes, from))
     }
 
     /// Connects a socket: [`Event::Connected`].
     pub fn connect(&mut self, socket: &Socket, token: u64, address: &SocketAddr) -> OpId {
-        let address = Box::new((*address).into());
-        self.start(token, Operation::Connect { socket: Rc::clone(socket), address })
+        let address = Rc::new((*address).into());
+        self.start(token, Submission::connect(Rc::clone(socket), address))
     }
 
     /// Watches a bell that other threads ring: [`Event::Rung`], each time, until it fails or is
     /// cancelled. It need not be cleared.
     pub fn watch(&mut self, bell: &Bell, token: u64) -> OpId {
-        self.start(token, Operation::Watch { bell: bell.clone() })
+        self.start(token, Submission::watch(bell.clone()))
     }
 
     /// Asks the kernel to end an operation. Its final completion comes in any case: with
@@ -472,8 +470,8 @@ impl Ring {
     }
 
     #[inline]
-    fn start(&mut self, token: u64, operation: Operation) -> OpId {
-        let (op, entry) = self.in_flight.start(token, operation);
+    fn start(&mut self, token: u64, submission: Submission) -> OpId {
+        let (op, entry) = self.in_flight.start(token, submission);
         self.push(&entry);
         op
     }
