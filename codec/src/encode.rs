@@ -93,12 +93,9 @@ fn encode_payload<T: Message>(
         out.extend_from_slice(metadata);
     }
     let body_start = out.len();
-    let writer = FrameWriter { out, body_start, body_len_max };
-    let mut serializer = Serializer::new(writer, scratch.0.acquire(), ());
-    let outcome = rkyv::api::serialize_using::<_, EncodeError>(message, &mut serializer);
-    let out = serializer.into_writer().out;
+    let outcome = write_body(out, scratch, message, body_len_max);
     match outcome {
-        Ok(_) => {
+        Ok(()) => {
             finish(out, frame_start, body_start);
             Ok(())
         }
@@ -109,9 +106,68 @@ fn encode_payload<T: Message>(
     }
 }
 
+/// Appends a message's archive, as the body of a frame that is put together later.
+///
+/// # Errors
+///
+/// Where it is longer than `body_len_max` bytes or cannot be serialized; `out` is then as it was
+/// before.
+pub fn encode_body<T: Message>(
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+    message: &T,
+    body_len_max: usize,
+) -> Result<(), EncodeError> {
+    let body_start = out.len();
+    let outcome = write_body(out, scratch, message, body_len_max);
+    if outcome.is_err() {
+        out.truncate(body_start);
+    }
+    outcome
+}
+
+/// Appends a message's archive. Where that fails, some of it is left.
+#[inline(always)]
+fn write_body<T: Message>(
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+    message: &T,
+    body_len_max: usize,
+) -> Result<(), EncodeError> {
+    let body_start = out.len();
+    let writer = FrameWriter { out, body_start, body_len_max };
+    let mut serializer = Serializer::new(writer, scratch.0.acquire(), ());
+    rkyv::api::serialize_using::<_, EncodeError>(message, &mut serializer).map(|_| ())
+}
+
+/// Appends a frame of a body that was encoded before. As [`encode_message`].
+///
+/// # Errors
+///
+/// Where the body and the metadata are too long for `frame_len_max`; `out` is then as it was
+/// before.
+pub(crate) fn encode_encoded(
+    out: &mut Vec<u8>,
+    header: Header,
+    metadata: &[u8],
+    body: &[u8],
+    frame_len_max: u32,
+) -> Result<(), EncodeError> {
+    let body_len_max = body_len_max(frame_len_max).saturating_sub(metadata.len());
+    if body.len() > body_len_max {
+        return Err(EncodeError::TooLong { body_len_max });
+    }
+    let frame_start = begin(out, header);
+    out.extend_from_slice(metadata);
+    let body_start = out.len();
+    out.extend_from_slice(body);
+    finish(out, frame_start, body_start);
+    Ok(())
+}
+
 /// Longest body that fits into a frame with its header and padding.
 #[inline]
-fn body_len_max(frame_len_max: u32) -> usize {
+pub(crate) fn body_len_max(frame_len_max: u32) -> usize {
     // More than the ceiling cannot be addressed inside an archive, whatever a peer would accept.
     let frame_len_max = frame_len_max.min(FRAME_LEN_MAX_CEILING) as usize;
     (frame_len_max - frame_len_max % FRAME_ALIGN).saturating_sub(HEADER_LEN)

@@ -36,7 +36,7 @@ mod status;
 mod times;
 
 pub use decode::{Decoder, FrameBuffer, Partial, Step};
-pub use encode::{EncodeError, Encoder, FrameWriter, Scratch};
+pub use encode::{EncodeError, Encoder, FrameWriter, Scratch, encode_body};
 pub use header::{CallId, Flags, Header, HeaderError, Kind, MAGIC, VERSION_MAX, VERSION_MIN};
 pub use hello::{Hello, HelloError, Limits, MethodLayout, ShardPlace};
 pub use interleave::{Interleaver, Piece};

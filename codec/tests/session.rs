@@ -5,8 +5,8 @@
 mod support;
 
 use ringcall_codec::{
-    CallId, CallOptions, Code, Event, Flags, Kind, Limits, OpenError, ReplyError, Scratch,
-    SessionError, Status, access,
+    CallId, CallOptions, Code, EncodeError, Event, Flags, Kind, Limits, OpenError, ReplyError,
+    Scratch, SessionError, Status, access, encode_body,
 };
 use support::{
     ArchivedBlob, Blob, ECHO, KINDS, METHODS, Pair, Random, client, frame, frames_of, header,
@@ -335,4 +335,40 @@ fn calls_that_run_are_answered_in_vain_after_the_client_went_away() {
         let again = pair.feed_server(&frame(header(kind), b""));
         assert_eq!(again, Err(SessionError::Unexpected { kind, why }));
     }
+}
+
+#[test]
+fn a_call_of_an_encoded_request_is_as_one_of_its_message() {
+    let (mut of_message, mut of_body) = (Pair::open(), Pair::open());
+    let blob = Blob::new(3, 77);
+    let mut body = Vec::new();
+    encode_body(&mut body, &mut Scratch::default(), &blob, 1000).unwrap();
+    let call = of_message.call(&blob);
+    let options = CallOptions::default();
+    assert_eq!(of_body.client.call_encoded(ECHO, options, &body), Ok(call));
+    assert_eq!(of_body.client.output(), of_message.client.output());
+    let number = of_body.client.one_way_encoded(ECHO, options, &body).unwrap();
+    let mut scratch = Scratch::default();
+    assert_eq!(of_message.client.one_way(&mut scratch, ECHO, options, &blob), Ok(number));
+    assert_eq!(of_body.client.output(), of_message.client.output());
+}
+
+#[test]
+fn an_encoded_request_that_is_too_long_leaves_nothing_behind() {
+    let server = Limits { frame_len_max: 64 * 1024, ..Limits::default() };
+    let mut pair = Pair::new(Limits::default(), server);
+    pair.drive();
+    let body_len_max = pair.client.body_len_max();
+    assert_eq!(body_len_max, 64 * 1024 - 32);
+    let error = OpenError::Encode(EncodeError::TooLong { body_len_max });
+    let body = vec![0; body_len_max + 1];
+    let options = CallOptions::default();
+    assert_eq!(pair.client.call_encoded(ECHO, options, &body), Err(error));
+    assert_eq!((pair.client.output().len(), pair.client.calls_made()), (0, 0));
+    assert!(pair.client.call_encoded(ECHO, options, &body[1..]).is_ok());
+    let mut out = vec![7; 3];
+    let message = Blob::new(1, 2000);
+    let encoded = encode_body(&mut out, &mut Scratch::default(), &message, 1000);
+    assert_eq!(encoded, Err(EncodeError::TooLong { body_len_max: 1000 }));
+    assert_eq!(out, [7; 3]);
 }

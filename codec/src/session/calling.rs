@@ -1,5 +1,7 @@
 //! Calls out: what this end asks of its peer, and what it is answered.
 
+use alloc::vec::Vec;
+
 use super::{
     SessionError,
     calls::OpenState,
@@ -9,7 +11,7 @@ use super::{
     status_from_wire,
 };
 use crate::{
-    encode::{EncodeError, Scratch, encode_message},
+    encode::{EncodeError, Scratch, body_len_max, encode_encoded, encode_message},
     header::{CallId, Flags, Header, Kind},
     message::Message,
 };
@@ -64,6 +66,35 @@ impl Session {
         options: CallOptions<'_>,
         request: &T,
     ) -> Result<CallId, OpenError> {
+        self.call_with(method, options, |output, header, frame_len_max| {
+            encode_message(output, scratch, header, options.metadata, request, frame_len_max)
+        })
+    }
+
+    /// Makes a call whose request was encoded before: it is copied to the output. As
+    /// [`call`](Self::call).
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn call_encoded(
+        &mut self,
+        method: u32,
+        options: CallOptions<'_>,
+        body: &[u8],
+    ) -> Result<CallId, OpenError> {
+        self.call_with(method, options, |output, header, frame_len_max| {
+            encode_encoded(output, header, options.metadata, body, frame_len_max)
+        })
+    }
+
+    #[inline(always)]
+    fn call_with(
+        &mut self,
+        method: u32,
+        options: CallOptions<'_>,
+        encode: impl FnOnce(&mut Vec<u8>, Header, u32) -> Result<(), EncodeError>,
+    ) -> Result<CallId, OpenError> {
         self.check_open()?;
         let time_us = time_left_us(options)?;
         let deadline_us = options.deadline_us.unwrap_or(NEVER);
@@ -75,8 +106,7 @@ impl Session {
         }
         let frame_len_max = self.peer_frame_len_max();
         self.life.used();
-        let metadata = options.metadata;
-        match encode_message(&mut self.output, scratch, header, metadata, request, frame_len_max) {
+        match encode(&mut self.output, header, frame_len_max) {
             Ok(()) => Ok(call),
             Err(error) => {
                 self.made.table.take_stream(call);
@@ -99,13 +129,41 @@ impl Session {
         options: CallOptions<'_>,
         request: &T,
     ) -> Result<u64, OpenError> {
+        self.one_way_with(method, options, |output, header, frame_len_max| {
+            encode_message(output, scratch, header, options.metadata, request, frame_len_max)
+        })
+    }
+
+    /// Makes a call that gets no answer, whose request was encoded before: it is copied to the
+    /// output. As [`one_way`](Self::one_way).
+    ///
+    /// # Errors
+    ///
+    /// As [`one_way`](Self::one_way).
+    pub fn one_way_encoded(
+        &mut self,
+        method: u32,
+        options: CallOptions<'_>,
+        body: &[u8],
+    ) -> Result<u64, OpenError> {
+        self.one_way_with(method, options, |output, header, frame_len_max| {
+            encode_encoded(output, header, options.metadata, body, frame_len_max)
+        })
+    }
+
+    #[inline(always)]
+    fn one_way_with(
+        &mut self,
+        method: u32,
+        options: CallOptions<'_>,
+        encode: impl FnOnce(&mut Vec<u8>, Header, u32) -> Result<(), EncodeError>,
+    ) -> Result<u64, OpenError> {
         self.check_open()?;
         let time_us = time_left_us(options)?;
         let number = self.one_ways_made + 1;
         let header = request_header(Kind::OneWay, CallId(number), method, time_us);
         let frame_len_max = self.peer_frame_len_max();
-        let metadata = options.metadata;
-        encode_message(&mut self.output, scratch, header, metadata, request, frame_len_max)?;
+        encode(&mut self.output, header, frame_len_max)?;
         self.life.used();
         self.one_ways_made = number;
         Ok(number)
@@ -187,6 +245,11 @@ impl Session {
             return Err(OpenError::Draining);
         }
         Ok(())
+    }
+
+    /// Longest body that the peer accepts, without metadata before it, in bytes.
+    pub fn body_len_max(&self) -> usize {
+        body_len_max(self.peer_frame_len_max())
     }
 
     /// Longest frame to be sent, as it is encoded, in bytes.
