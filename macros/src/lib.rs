@@ -7,7 +7,7 @@
 //! user's mistake behind an error in a line that the user did not write.
 //!
 //! One file each: `message` (the item), `field` (what may stand in a message, and how a borrow
-//! in it is archived), `service` (the trait and its server), `client` and `blocking` (what calls it), `method` and
+//! in it is archived), `service` (the trait and its server), `client`, `blocking` and `send` (what calls it), `method` and
 //! `signature` (one method's form), `options` and `timeout` (what `#[rpc]` says of it).
 
 use proc_macro::TokenStream;
@@ -22,6 +22,7 @@ mod lifetimes;
 mod message;
 mod method;
 mod options;
+mod send;
 mod service;
 mod signature;
 mod timeout;
@@ -89,7 +90,9 @@ pub fn message(args: TokenStream, item: TokenStream) -> TokenStream {
 /// - the trait, with `impl Future` in place of `async fn`, to be implemented with `async fn`;
 /// - `KvServer<S>`, a `ringcall::Service` for any `S: Kv + 'static`;
 /// - `KvClient`, with a function for each method, `KvClient::GET` for each method's id, and
-///   `KvClient::METHODS`.
+///   `KvClient::METHODS`;
+/// - `KvBlockingClient` and `KvSendClient`, with the methods without streams: on a blocking socket,
+///   and through a `ringcall::Handle` from any executor.
 ///
 /// A method has one request and, unless it is one-way, one result. Behind the request it takes a
 /// `Source<I>` of items that the caller sends, a `Sink<'_, O>` for items that it sends itself, or

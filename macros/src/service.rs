@@ -16,6 +16,7 @@ use crate::{
     lifetimes,
     method::{Kind, Method},
     options::{self, RpcOptions},
+    send,
     signature::Stream,
 };
 
@@ -53,12 +54,14 @@ pub(crate) fn expand(args: TokenStream, input: TokenStream) -> TokenStream {
     let server = service.server();
     let client = client::generate(&service);
     let blocking = blocking::generate(&service);
+    let send = send::generate(&service);
     quote! {
         #errors
         #item
         #server
         #client
         #blocking
+        #send
     }
 }
 

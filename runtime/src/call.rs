@@ -389,7 +389,7 @@ impl<Q> Drop for OneWay<'_, Q> {
 
 /// What becomes of a call that could not be made: it waits for room, or has failed.
 #[cold]
-fn wait_or_fail(
+pub(crate) fn wait_or_fail(
     connection: &Rc<Connection>,
     ticket: &mut Option<Ticket>,
     waker: &Waker,
@@ -431,7 +431,7 @@ fn wait_or_fail(
 impl Connection {
     /// Makes a call: `encode` puts its request into the session's output.
     #[inline(always)]
-    fn make<T>(
+    pub(crate) fn make<T>(
         self: &Rc<Self>,
         encode: impl FnOnce(&mut Session, &mut ringcall_codec::Scratch) -> Result<T, OpenError>,
     ) -> Result<T, OpenError> {
@@ -486,7 +486,7 @@ impl Connection {
     /// A caller that waited for room does so no more. Where it was woken for room and has left
     /// some, the next is woken.
     #[cold]
-    fn end_wait(&self, ticket: Ticket) {
+    pub(crate) fn end_wait(&self, ticket: Ticket) {
         let was_woken = self.callers.end_wait(ticket);
         if was_woken && !self.is_blocked() {
             self.wake_waiting();

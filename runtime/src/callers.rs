@@ -11,7 +11,9 @@ use std::{
 
 use ringcall_codec::{CallId, Code, SessionError, Status};
 
-use crate::{config::CALLERS_WAITING_MAX, ring::Lease, shard::Shard, slab::grow};
+use crate::{
+    config::CALLERS_WAITING_MAX, handle::PendingCall, ring::Lease, shard::Shard, slab::grow,
+};
 
 /// Who waits for the outcomes of the calls made on a connection.
 pub(crate) struct Callers {
@@ -64,6 +66,8 @@ enum Outcome {
     /// The slot has no call, or its caller is gone.
     Nobody,
     Awaited,
+    /// As that, by somebody on another thread.
+    Elsewhere(PendingCall),
     /// The body, and the length of the metadata before it in units of 16 bytes.
     Reply(Lease, u16),
     Failed(Box<Status>),
@@ -97,15 +101,16 @@ impl Callers {
         }
     }
 
-    /// A call has its reply.
+    /// A call has its reply. True where its caller is elsewhere and has taken it, so that the call
+    /// is to be released.
     #[inline]
-    pub(crate) fn replied(&self, shard: &Shard, call: CallId, body: Lease, meta_len: u16) {
-        self.settle(shard, call, || Outcome::Reply(body, meta_len));
+    pub(crate) fn replied(&self, shard: &Shard, call: CallId, body: Lease, meta_len: u16) -> bool {
+        self.settle(shard, call, || Outcome::Reply(body, meta_len))
     }
 
-    /// A call has ended otherwise.
-    pub(crate) fn failed(&self, shard: &Shard, call: CallId, status: Status) {
-        self.settle(shard, call, || Outcome::Failed(Box::new(status)));
+    /// A call has ended otherwise. As [`replied`](Self::replied).
+    pub(crate) fn failed(&self, shard: &Shard, call: CallId, status: Status) -> bool {
+        self.settle(shard, call, || Outcome::Failed(Box::new(status)))
     }
 
     /// The peer is one of ours.
@@ -130,14 +135,29 @@ impl Callers {
     #[inline]
     pub(crate) fn wait(&self, call: CallId, waker: &Waker) {
         let mut seats = self.seats.borrow_mut();
-        let slot = call.slot() as usize;
-        if slot >= seats.len() {
-            let empty = || Seat { outcome: Outcome::Nobody, waker: None };
-            grow(&mut seats, slot + 1, empty);
-        }
-        let seat = &mut seats[slot];
+        let seat = seat_of(&mut seats, call);
         seat.outcome = Outcome::Awaited;
         seat.keep(waker);
+    }
+
+    /// Notes that somebody on another thread waits for the outcome of a call.
+    pub(crate) fn wait_elsewhere(&self, call: CallId, pending: PendingCall) {
+        let mut seats = self.seats.borrow_mut();
+        seat_of(&mut seats, call).outcome = Outcome::Elsewhere(pending);
+    }
+
+    /// Whether the outcome of a call is waited for on another thread, by somebody who fits.
+    pub(crate) fn is_awaited_elsewhere(
+        &self,
+        call: CallId,
+        fits: impl FnOnce(&PendingCall) -> bool,
+    ) -> bool {
+        let seats = self.seats.borrow();
+        let seat = seats.get(call.slot() as usize);
+        seat.is_some_and(|seat| match &seat.outcome {
+            Outcome::Elsewhere(pending) => fits(pending),
+            _ => false,
+        })
     }
 
     /// The outcome of a call, once it is there.
@@ -159,7 +179,7 @@ impl Callers {
         Poll::Ready(match std::mem::replace(&mut seat.outcome, Outcome::Nobody) {
             Outcome::Reply(body, meta_len) => Ok((body, meta_len)),
             Outcome::Failed(status) => Err(status),
-            Outcome::Nobody | Outcome::Awaited => Err(waited_twice()),
+            Outcome::Nobody | Outcome::Awaited | Outcome::Elsewhere(_) => Err(waited_twice()),
         })
     }
 
@@ -190,7 +210,7 @@ impl Callers {
         let Some(seat) = seats.get_mut(call.slot() as usize) else { return };
         let outcome = std::mem::replace(&mut seat.outcome, Outcome::Nobody);
         drop(seats);
-        if matches!(outcome, Outcome::Awaited) {
+        if matches!(outcome, Outcome::Awaited | Outcome::Elsewhere(_)) {
             shard.call_ended();
         }
     }
@@ -335,6 +355,10 @@ impl Callers {
         let slots = self.seats.borrow().len();
         for slot in 0..slots {
             let mut seats = self.seats.borrow_mut();
+            if let Outcome::Elsewhere(_) = seats[slot].outcome {
+                settle_elsewhere(seats, shard, slot, Outcome::Failed(Box::new(status.clone())));
+                continue;
+            }
             let waker = seats[slot].waker.take();
             if let Outcome::Awaited = seats[slot].outcome {
                 seats[slot].outcome = Outcome::Failed(Box::new(status.clone()));
@@ -349,13 +373,13 @@ impl Callers {
     /// Leaves an outcome for its caller, and wakes it.
     // The outcome is made at its place: it would be passed through memory otherwise.
     #[inline(always)]
-    fn settle(&self, shard: &Shard, call: CallId, outcome: impl FnOnce() -> Outcome) {
+    fn settle(&self, shard: &Shard, call: CallId, outcome: impl FnOnce() -> Outcome) -> bool {
         let mut seats = self.seats.borrow_mut();
         let Some(seat) = seats.get_mut(call.slot() as usize) else {
-            return;
+            return false;
         };
         if !matches!(seat.outcome, Outcome::Awaited) {
-            return;
+            return settle_elsewhere(seats, shard, call.slot() as usize, outcome());
         }
         // What was there has nothing to drop, which the compiler does not see.
         std::mem::forget(std::mem::replace(&mut seat.outcome, outcome()));
@@ -367,6 +391,7 @@ impl Callers {
         if let Some(seat) = self.seats.borrow_mut().get_mut(call.slot() as usize) {
             seat.waker = waker;
         }
+        false
     }
 
     fn set_opening(&self, shard: &Shard, opening: Opening, failure: Option<Failure>) {
@@ -433,6 +458,42 @@ impl Waiting {
     fn find(&self, ticket: Ticket) -> Result<usize, usize> {
         self.callers.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
     }
+}
+
+/// The place of a call in the table, which is as long as it must be.
+#[inline]
+fn seat_of(seats: &mut Vec<Seat>, call: CallId) -> &mut Seat {
+    let slot = call.slot() as usize;
+    if slot >= seats.len() {
+        let empty = || Seat { outcome: Outcome::Nobody, waker: None };
+        grow(seats, slot + 1, empty);
+    }
+    &mut seats[slot]
+}
+
+/// Gives an outcome to a caller on another thread. False where there is none, as it gave up.
+#[inline(never)]
+fn settle_elsewhere(
+    mut seats: RefMut<'_, Vec<Seat>>,
+    shard: &Shard,
+    slot: usize,
+    outcome: Outcome,
+) -> bool {
+    let seat = &mut seats[slot].outcome;
+    if !matches!(seat, Outcome::Elsewhere(_)) {
+        return false;
+    }
+    let Outcome::Elsewhere(pending) = std::mem::replace(seat, Outcome::Nobody) else {
+        return false;
+    };
+    drop(seats);
+    shard.call_ended();
+    match outcome {
+        Outcome::Reply(body, meta_len) => pending.reply(shard, body, meta_len),
+        Outcome::Failed(status) => pending.fail(*status),
+        Outcome::Nobody | Outcome::Awaited | Outcome::Elsewhere(_) => {}
+    }
+    true
 }
 
 #[cold]

@@ -298,7 +298,7 @@ impl Default for ClientConfig {
 }
 
 /// Connects to the first of the addresses that answers.
-async fn connect(
+pub(crate) async fn connect(
     shard: &Rc<Shard>,
     config: &ClientConfig,
     address: impl ToSocketAddrs,

@@ -113,6 +113,26 @@ pub(crate) const BACKLOG_DEFAULT: u32 = 1024;
 /// Longest file of settings that is read, in bytes: a wrong path must not fill the memory.
 pub(crate) const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Calls that may be in flight through a handle, by default, and at most.
+///
+/// Guards memory: a call holds its request until it is sent, and its reply until that is taken. As
+/// many as a server accepts on one connection.
+pub(crate) const HANDLE_CALLS_MAX_DEFAULT: usize = 4096;
+pub(crate) const HANDLE_CALLS_MAX_CEILING: usize = 1 << 20;
+
+/// Things asked for through a handle that its shard does in one turn, so that its connections are
+/// not kept waiting.
+pub(crate) const HANDLE_ENTRIES_PER_TURN_MAX: usize = 256;
+
+/// Shortest body of a reply, in bytes, whose buffer is handed to a caller elsewhere where it is one
+/// of its own. A shorter one is copied, which is cheaper than a new buffer for the next.
+pub(crate) const HANDED_OVER_MIN: usize = 32 * 1024;
+
+/// Buffers of requests that a handle's shard keeps for replies: in number, and the capacity of
+/// each, in bytes.
+pub(crate) const SPARE_REQUESTS_MAX: usize = 256;
+pub(crate) const SPARE_REQUEST_LEN_MAX: usize = 4096;
+
 /// Period of a shard's heartbeat while calls are in flight.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(10);
 

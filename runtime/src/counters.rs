@@ -113,6 +113,12 @@ counters! {
     calls_made,
     /// One-way calls made.
     one_ways_made,
+    /// Requests that came through a handle and were copied to a send buffer.
+    requests_copied_in,
+    /// Replies that were copied for a caller on another thread.
+    replies_copied_out,
+    /// Replies that went to a caller on another thread in the buffer that they were received to.
+    replies_handed_over,
     /// Items of streams sent.
     items_sent,
     /// Items of streams received.

@@ -51,8 +51,11 @@ impl Connection {
             }
             Ok(Event::Reply(call)) => {
                 let body = body_of(header, payload);
-                self.callers.replied(&self.shard, call, body, header.meta_len);
+                let is_taken = self.callers.replied(&self.shard, call, body, header.meta_len);
                 self.wake_senders_of(call);
+                if is_taken {
+                    self.release(call);
+                }
             }
             Ok(Event::Item(stream)) => {
                 self.shard.counters.items_received.add(1);
@@ -114,8 +117,11 @@ impl Connection {
         let shard = &self.shard;
         match event {
             Event::Failed(call, status) => {
-                self.callers.failed(shard, call, status);
+                let is_taken = self.callers.failed(shard, call, status);
                 self.wake_senders_of(call);
+                if is_taken {
+                    self.release(call);
+                }
             }
             Event::Abandoned => self.wake_waiting(),
             Event::Stop(call) => {

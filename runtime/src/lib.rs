@@ -26,6 +26,7 @@ mod driver;
 mod endpoints;
 mod events;
 mod executor;
+pub mod handle;
 mod heartbeat;
 mod inbox;
 mod intercept;
@@ -73,6 +74,7 @@ pub use crate::{
     config_file::{ConfigFileError, Place, ServerConfig},
     context::Context,
     counters::{RoundTrips, ShardCounters},
+    handle::{Handle, HandleConfig},
     intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},
     pack::Compression,
     run::{RunConfig, counters, run, sleep, spawn, yield_now},

@@ -28,6 +28,7 @@ use crate::{
     driver,
     endpoints::Endpoints,
     executor::{self, Knocker},
+    handle::Ports,
     heartbeat::Heartbeat,
     listener::{self, Listener},
     mail::{Mailbox, Mailboxes},
@@ -56,6 +57,8 @@ pub(crate) struct Shard {
     pub(crate) remote: Remote,
     /// How to reach the other shards of the server, and this one.
     pub(crate) mailboxes: Mailboxes,
+    /// Connections on which calls from other threads are made.
+    pub(crate) ports: Ports,
     /// Connections that have bytes to send.
     dirty: RefCell<Vec<Rc<Connection>>>,
     /// Connections whose receive ended because the pool was empty.
@@ -144,6 +147,12 @@ pub enum ShardError {
     /// There is no executor on this thread.
     #[error("no executor runs on this thread; call from a shard, or inside of `ringcall::run`")]
     NoExecutor,
+    /// The shard of a handle has ended: it was stopped, or has panicked.
+    #[error("the handle's shard has ended; start another handle")]
+    Ended,
+    /// The shard of a handle panicked: a defect of ringcall.
+    #[error("the handle's shard panicked: {0}")]
+    Panicked(String),
 }
 
 impl From<io::Error> for ShardError {
@@ -214,6 +223,7 @@ impl Shard {
             _knocker: Knocker::start_here()?,
             remote: Remote { mail, stop: Arc::default(), drain_ms: Arc::default() },
             mailboxes,
+            ports: Ports::default(),
             dirty: RefCell::default(),
             starved: RefCell::default(),
             spare: RefCell::default(),
@@ -335,7 +345,8 @@ impl Shard {
         self.us_of(Instant::now())
     }
 
-    fn us_of(&self, now: Instant) -> u64 {
+    /// A time in microseconds since the shard started.
+    pub(crate) fn us_of(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.epoch);
         since.as_secs() * 1_000_000 + u64::from(since.subsec_micros())
     }
@@ -562,6 +573,7 @@ impl Shard {
             }
             connection.finish("the shard has stopped");
         }
+        self.ports.clear();
         self.dirty.take();
         self.starved.take();
     }

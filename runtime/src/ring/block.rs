@@ -15,7 +15,6 @@ pub(super) struct Block {
     start: NonNull<u8>,
     len: usize,
     /// The block's own memory, if it is no part of a pool's.
-    #[expect(dead_code, reason = "kept for its drop")]
     memory: Option<Memory>,
     /// Where the block goes when its last reader lets go; none while nobody reads it.
     home: Cell<Option<Home>>,
@@ -89,6 +88,35 @@ impl SharedBuffer {
     #[inline]
     pub fn in_pool(&self) -> bool {
         self.block.is_in_pool
+    }
+
+    /// The memory itself, for good, where this is its only reader and it is no part of a pool's.
+    /// Gives the buffer back where that is not so.
+    pub(super) fn into_memory(self) -> Result<Memory, Self> {
+        if self.block.is_in_pool || Rc::strong_count(&self.block) != 1 {
+            return Err(self);
+        }
+        let mut buffer = ManuallyDrop::new(self);
+        // SAFETY: it is not used again: the buffer that it was taken out of is not dropped.
+        let block = unsafe { ManuallyDrop::take(&mut buffer.block) };
+        let mut block = match Rc::try_unwrap(block) {
+            Ok(block) => block,
+            // There is no other reader, so it is not shared.
+            Err(block) => return Err(Self { block: ManuallyDrop::new(block) }),
+        };
+        let home = block.home.take();
+        match block.memory.take() {
+            Some(memory) => {
+                if let Some(Home::Class(pool, _)) = home {
+                    pool.has_lost(memory.len());
+                }
+                Ok(memory)
+            }
+            None => {
+                block.home.set(home);
+                Err(Self { block: ManuallyDrop::new(Rc::new(block)) })
+            }
+        }
     }
 
     #[cold]

@@ -47,3 +47,52 @@ fn leases_stay_within_their_chunk() {
     assert_eq!(*reversed, *b"");
     assert!(!Lease::new(&chunk, 0..1).in_pool());
 }
+
+#[test]
+fn a_detached_body_is_a_copy_or_the_buffer_itself() {
+    let pool = OwnedPool::new(1 << 20);
+    for len in [0, 1, 16, 1000, 100_000] {
+        let mut buffer = pool.take(len + 32);
+        let bytes: Vec<u8> = (0..len + 32).map(|at| at as u8).collect();
+        buffer[..len + 32].copy_from_slice(&bytes);
+        let chunk = Chunk::of_owned(buffer.share(), len + 32);
+        let body = Lease::new(&chunk, 32..len + 32);
+        let body = Detached::take(body, 16).expect_err("the chunk reads it too");
+        let copied = Detached::copy(&body, 16, vec![1; 3]);
+        assert_eq!((copied.metadata(), copied.body()), (&bytes[16..32], &bytes[32..]));
+        assert!(copied.metadata().as_ptr().addr().is_multiple_of(16));
+        let place = body.as_ptr();
+        let outstanding = pool.outstanding_bytes();
+        drop(chunk);
+        let taken = Detached::take(body, 16).expect("nobody else reads it");
+        assert!(pool.outstanding_bytes() < outstanding, "the pool has lost it");
+        assert_eq!(pool.retained_bytes(), 0);
+        assert_eq!((taken.metadata(), taken.body()), (&bytes[16..32], &bytes[32..]));
+        assert_eq!(taken.body().as_ptr(), place);
+        let elsewhere = std::thread::spawn(move || taken.body().len()).join();
+        assert_eq!(elsewhere.unwrap(), len);
+    }
+    // More metadata than there are bytes before the body is none.
+    let chunk = Chunk::of_owned(pool.take(100).share(), 100);
+    let detached = Detached::copy(&Lease::new(&chunk, 16..20), 32, Vec::new());
+    assert_eq!((detached.metadata().len(), detached.body().len()), (0, 4));
+}
+
+#[test]
+fn a_detached_view_reads_its_own_bytes_and_no_others() {
+    let pool = OwnedPool::new(0);
+    let mut buffer = pool.take(16);
+    buffer[..4].copy_from_slice(&7_u32.to_le_bytes());
+    let chunk = Chunk::of_owned(buffer.share(), 4);
+    let detached = || Detached::copy(&Lease::new(&chunk, 0..4), 0, Vec::new());
+    let view = DetachedView::<Number>::new(detached()).unwrap();
+    let view = std::thread::spawn(move || view).join().unwrap();
+    assert_eq!(view.number, 7);
+    let short = Detached::copy(&Lease::new(&chunk, 0..3), 0, Vec::new());
+    assert!(DetachedView::<Number>::new(short).is_err());
+}
+
+#[ringcall::message]
+struct Number {
+    number: u32,
+}

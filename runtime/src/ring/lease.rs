@@ -13,7 +13,7 @@ use std::{
 
 use ringcall_codec::{BodyError, Message, access};
 
-use super::{block::SharedBuffer, pool::Filled};
+use super::{block::SharedBuffer, memory::Memory, pool::Filled};
 
 /// Received bytes, wherever they are. Clones refer to the same bytes.
 #[derive(Clone, Debug)]
@@ -106,6 +106,13 @@ impl Lease {
         let bytes = bytes.min(len);
         let range = (start + bytes) as u64 | ((len - bytes) as u64) << 32;
         Self { range, ..self }
+    }
+
+    /// The memory of the buffer, for good, where this is its only reader and it is none of the
+    /// pool. Gives the lease back where that is not so.
+    pub(super) fn into_memory(self) -> Result<Memory, Self> {
+        let range = self.range;
+        self.buffer.into_memory().map_err(|buffer| Self { buffer, range })
     }
 
     /// Where in its buffer the lease begins.

@@ -31,6 +31,13 @@ enum Origin {
     Heap(Layout),
 }
 
+// SAFETY: the memory is owned and not bound to a thread: any may unmap it, or give it back to the
+// allocator, and the address is only given out.
+unsafe impl Send for Memory {}
+
+// SAFETY: what can be done with a shared one is to ask where the memory is.
+unsafe impl Sync for Memory {}
+
 impl Memory {
     /// Maps `len` bytes of address space, page-aligned. Pages come when they are first touched.
     ///

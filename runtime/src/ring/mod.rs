@@ -14,6 +14,7 @@ mod bell;
 mod block;
 #[cfg(test)]
 mod buffer_tests;
+mod detached;
 mod error;
 mod in_flight;
 mod kernel;
@@ -39,6 +40,7 @@ use io_uring::{opcode, squeue, types::CancelBuilder};
 pub use self::{
     bell::Bell,
     block::SharedBuffer,
+    detached::{Detached, DetachedView},
     error::{MemlockLimit, RingError, Step as RingStep},
     lease::{Chunk, Lease, View},
     owned::{OwnedBuffer, OwnedPool},

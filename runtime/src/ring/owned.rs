@@ -103,6 +103,11 @@ impl OwnedPool {
         self.retained_bytes.get()
     }
 
+    /// A buffer of so many bytes went to another thread with its memory, and does not come back.
+    pub(super) fn has_lost(&self, capacity: usize) {
+        self.outstanding_bytes.set(self.outstanding_bytes.get() - capacity);
+    }
+
     /// Keeps a block that nobody uses any more, or frees it.
     pub(super) fn put_back(&self, class: Option<usize>, block: Rc<Block>) {
         let capacity = block.len();

@@ -2,9 +2,12 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
-    sync::mpsc::{RecvTimeoutError, channel},
-    task::Poll,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, channel},
+    },
+    task::{Context, Poll, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -55,6 +58,27 @@ pub(crate) async fn until_async(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "not yet: {what}");
         ringcall::sleep(Duration::from_micros(200)).await;
+    }
+}
+
+/// Runs a future on this thread, without any executor of ours.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        thread::park();
     }
 }
 
