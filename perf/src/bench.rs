@@ -143,7 +143,13 @@ fn check_targets(targets: &[Target], load: &LoadPlan) -> Result<(), Failure> {
         if *target != Target::Ringcall && !load.beside.is_nothing() {
             return Err(Failure::NothingBeside { target: *target });
         }
-        if load.idle > 0 && !target.calls_ringcall() {
+        if *target == Target::Handle && load.pace.is_open() {
+            return Err(Failure::NoOpenHandle);
+        }
+        if *target == Target::Handle && load.sizes.is_some() {
+            return Err(Failure::OneSize { target: *target });
+        }
+        if load.idle > 0 && (!target.calls_ringcall() || *target == Target::Handle) {
             return Err(Failure::NoIdle { target: *target });
         }
         if *target == Target::Stream && load.pace.is_open() {

@@ -76,6 +76,10 @@ pub(crate) enum Failure {
     TooFewFiles { idle: u32, wanted: u64, files_max: u64 },
     #[error("the items of a stream follow each other: measure `stream` without --rate and --trace")]
     NoOpenStream,
+    #[error(
+        "calls through a handle follow each other: measure `handle` without --rate and --trace"
+    )]
+    NoOpenHandle,
     #[error("cannot read the trace {}: {source}", path.display())]
     ReadTrace { path: PathBuf, source: io::Error },
     #[error("line {line} of the trace {}: {why}", path.display())]

@@ -242,7 +242,7 @@ impl<'a> Threads<'a> {
             let sender = sender.clone();
             let body = move || {
                 let outcome = panic::catch_unwind(AssertUnwindSafe(|| match target {
-                    Target::Ringcall | Target::Stream => client::run(thread),
+                    Target::Ringcall | Target::Handle | Target::Stream => client::run(thread),
                     Target::Floor | Target::Server => floor::client::run(&thread),
                 }));
                 let outcome = outcome.unwrap_or(Err(Failure::Panicked { target, side: "client" }));

@@ -36,7 +36,7 @@ impl Server {
         spin: Duration,
     ) -> Result<Self, Failure> {
         Ok(match target {
-            Target::Ringcall | Target::Server | Target::Stream => Self::Ringcall(
+            Target::Ringcall | Target::Handle | Target::Server | Target::Stream => Self::Ringcall(
                 RingcallServer::builder()
                     .cores(cores.0.iter().copied())
                     .shard(shard_config(spin))

@@ -14,6 +14,8 @@ pub(crate) enum Target {
     Floor,
     /// ringcall, through its public API
     Ringcall,
+    /// ringcall, called through a handle from a thread that has no shard
+    Handle,
     /// ringcall's server alone, under the floor's client
     Server,
     /// ringcall's streams: items that are sent back, as many on their way as calls would be
@@ -28,7 +30,7 @@ impl Target {
 
     /// Whether what calls is ringcall.
     pub(crate) fn calls_ringcall(self) -> bool {
-        matches!(self, Self::Ringcall | Self::Stream)
+        matches!(self, Self::Ringcall | Self::Handle | Self::Stream)
     }
 }
 
@@ -38,6 +40,7 @@ impl fmt::Display for Target {
         f.pad(match self {
             Self::Floor => "floor",
             Self::Ringcall => "ringcall",
+            Self::Handle => "handle",
             Self::Server => "server",
             Self::Stream => "stream",
         })

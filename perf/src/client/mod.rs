@@ -8,6 +8,7 @@ mod call;
 mod callers;
 mod churn;
 mod closed;
+mod handle;
 mod idle;
 mod open;
 pub(crate) mod slow_readers;
@@ -65,6 +66,9 @@ struct Shared {
 
 /// Runs a client thread: connects, and makes calls until it is over.
 pub(crate) fn run(thread: ClientThread) -> Result<ThreadEnd, Failure> {
+    if thread.target == Target::Handle {
+        return handle::run(&thread);
+    }
     let config = shard_config(thread.plan.spin);
     RunConfig::new().core(thread.core).shard(config).run(load(thread))?
 }

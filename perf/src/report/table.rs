@@ -244,6 +244,10 @@ pub(super) fn legend(report: &Report) -> String {
         text += "\nserver: ringcall's server alone, under the floor's client, which sends calls made \
             beforehand and counts the\nbytes of their replies.";
     }
+    if report.runs.iter().any(|run| run.target == Target::Handle) {
+        text += "\nhandle: calls of a thread without a shard, through a handle; client/call has the CPU time of that thread \
+            and of\nthe handle's shard, which share a core.";
+    }
     if report.runs.iter().any(|run| run.target == Target::Stream) {
         text += "\nstream: items of one stream a connection, each sent back by the server; a call is \
             an item and its return.";
@@ -281,7 +285,7 @@ pub(super) fn counted(report: &Report) -> Table {
     for run in &report.runs {
         let sides = match run.target {
             Target::Floor => continue,
-            Target::Ringcall | Target::Stream => {
+            Target::Ringcall | Target::Handle | Target::Stream => {
                 vec![("server", run.server), ("client", Some(run.client))]
             }
             Target::Server => vec![("server alone", run.server)],
