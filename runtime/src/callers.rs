@@ -462,7 +462,7 @@ impl Waiting {
 
 /// The place of a call in the table, which is as long as it must be.
 #[inline]
-fn seat_of(seats: &mut Vec<Seat>, call: CallId) -> &mut Seat {
+fn seat_of(seats: &mut Box<[Seat]>, call: CallId) -> &mut Seat {
     let slot = call.slot() as usize;
     if slot >= seats.len() {
         let empty = || Seat { outcome: Outcome::Nobody, waker: None };
@@ -474,7 +474,7 @@ fn seat_of(seats: &mut Vec<Seat>, call: CallId) -> &mut Seat {
 /// Gives an outcome to a caller on another thread. False where there is none, as it gave up.
 #[inline(never)]
 fn settle_elsewhere(
-    mut seats: RefMut<'_, Vec<Seat>>,
+    mut seats: RefMut<'_, Box<[Seat]>>,
     shard: &Shard,
     slot: usize,
     outcome: Outcome,
