@@ -67,7 +67,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
 
 /// Measures against a server elsewhere.
 pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
-    let available = cores::available()?;
+    let available = cores::available().map_err(Failure::Cores)?;
     let cores = cores::of_client(&available, args.run.client_cores.as_ref())?;
     let address = resolve(&args.address)?;
     // Which cores a server has on this machine nobody knows: any may be one of them.
@@ -165,7 +165,7 @@ fn check_targets(targets: &[Target], load: &LoadPlan) -> Result<(), Failure> {
 impl Plan {
     /// What a `bench` runs, and what is to be known of it before.
     pub(crate) fn of_bench(args: &BenchArgs) -> Result<(Self, Vec<String>), Failure> {
-        let available = cores::available()?;
+        let available = cores::available().map_err(Failure::Cores)?;
         let (server, client) = (args.server_cores.as_ref(), args.run.client_cores.as_ref());
         let cores = cores::of_bench(&available, server, client)?;
         let mut warnings = build_warnings();

@@ -21,8 +21,12 @@ impl Cores {
 }
 
 /// The cores that this process may use, in order.
-pub(crate) fn available() -> Result<Vec<usize>, Failure> {
-    let allowed = sched_getaffinity(None).map_err(|errno| Failure::Cores(errno.into()))?;
+///
+/// # Errors
+///
+/// What the kernel says where it does not tell.
+pub fn available() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
 }
 
@@ -84,8 +88,12 @@ pub(crate) fn beside(
     Ok(CoreList(client.0.iter().take(1).copied().collect()))
 }
 
-/// Pins this thread to a core.
-pub(crate) fn pin(core: usize) -> io::Result<()> {
+/// Pins this thread to a core, and with it every thread that it starts from now on.
+///
+/// # Errors
+///
+/// Where there is no such core, or this process may not use it.
+pub fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     if core >= CpuSet::MAX_CPU {
         return Err(io::ErrorKind::InvalidInput.into());

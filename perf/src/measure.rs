@@ -14,7 +14,7 @@ use crate::{
     course::{Measured, percentile_name},
     error::Failure,
     extras::Extras,
-    generator::{Interval, Latencies, interval_of, median},
+    generator::{Interval, Latencies, Percentiles, interval_of, median},
     idle::IdleFigures,
     load::{LoadPlan, Pace},
     series::Slice,
@@ -36,17 +36,6 @@ const JUDGED_AT: [f64; 2] = [0.5, 0.99];
 /// Least part of the calls that were due which must have been answered for a run to be one at the
 /// rate that it names.
 const ANSWERED_MIN: f64 = 0.98;
-
-/// The percentiles that are reported, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: u64,
-    pub(crate) p90: u64,
-    pub(crate) p99: u64,
-    pub(crate) p999: u64,
-    pub(crate) p9999: u64,
-    pub(crate) max: u64,
-}
 
 /// What the server has counted between two of its samples.
 #[derive(Clone, Copy, Debug)]
@@ -117,34 +106,6 @@ pub(crate) struct OpenFigures {
     /// Calls that were due at the end and had no answer, which count with the time that they had
     /// waited: a lower bound of their latency.
     pub(crate) unanswered: u64,
-}
-
-impl Percentiles {
-    pub(crate) fn of(latencies: &Latencies) -> Self {
-        Self {
-            p50: latencies.at(0.5),
-            p90: latencies.at(0.9),
-            p99: latencies.at(0.99),
-            p999: latencies.at(0.999),
-            p9999: latencies.at(0.9999),
-            max: latencies.max(),
-        }
-    }
-
-    /// The median of each over repeats, and the longest of all.
-    fn of_repeats<'a>(repeats: impl Iterator<Item = &'a Self> + Clone) -> Self {
-        let mid = |figure: fn(&Self) -> u64| {
-            median(repeats.clone().map(|it| figure(it) as f64).collect()) as u64
-        };
-        Self {
-            p50: mid(|it| it.p50),
-            p90: mid(|it| it.p90),
-            p99: mid(|it| it.p99),
-            p999: mid(|it| it.p999),
-            p9999: mid(|it| it.p9999),
-            max: repeats.clone().map(|it| it.max).max().unwrap_or(0),
-        }
-    }
 }
 
 impl Run {

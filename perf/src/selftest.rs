@@ -67,7 +67,7 @@ struct Stops {
 
 /// Runs the test and prints what it has found.
 pub(crate) fn selftest(args: &SelftestArgs) -> Result<(), Failure> {
-    let available = cores::available()?;
+    let available = cores::available().map_err(Failure::Cores)?;
     let cores = cores::of_bench(&available, None, None)?;
     if args.stop * 2 > args.every {
         return Err(Failure::StopsTooLong { stop: args.stop, every: args.every });

@@ -27,7 +27,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let config = args.config.as_deref().map(ServerConfig::from_file).transpose()?;
     let of_file = config.as_ref().and_then(|config| config.cores.clone()).map(CoreList);
     let named = args.cores.as_ref().or(of_file.as_ref());
-    let cores = cores::of_server(&cores::available()?, named)?;
+    let cores = cores::of_server(&cores::available().map_err(Failure::Cores)?, named)?;
     let interrupt = Interrupt::watch()?;
     host::raise_file_limit();
     let server = match config {

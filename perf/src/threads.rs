@@ -18,10 +18,23 @@ pub(crate) const SERVER: &[&str] = &["ringcall-", "floor-"];
 pub(crate) const CLIENT: &[&str] = &["client-"];
 
 /// A thread of this process that may run on one core alone.
-pub(crate) struct Pinned {
-    pub(crate) id: u32,
-    pub(crate) name: String,
-    pub(crate) core: usize,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The kernel's id of it.
+    pub id: u32,
+    /// What it is called.
+    pub name: String,
+    /// The core.
+    pub core: usize,
+}
+
+impl Pinned {
+    /// Its CPU time in nanoseconds, in user and kernel mode; none where it has ended, or where the
+    /// kernel was built without statistics of its scheduler. The kernel brings the time of a running
+    /// thread up to date when it is scheduled and at every tick, so that it lags by one tick at most.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        cpu_ns(&read(self.id, "schedstat")?)
+    }
 }
 
 /// The threads of one side of a run.
@@ -86,7 +99,7 @@ impl Sub for Switches {
 }
 
 /// The threads of this process that are pinned to a core.
-pub(crate) fn pinned() -> Vec<Pinned> {
+pub fn pinned() -> Vec<Pinned> {
     let pinned = |id: u32| {
         let allowed = sched_getaffinity(Pid::from_raw(id.cast_signed())).ok()?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));

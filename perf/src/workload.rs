@@ -23,18 +23,18 @@ const ROOT_ALIGN: u32 = 4;
 
 /// Connections, calls on each, and how long those are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Workload {
+pub struct Workload {
     /// Connections, over all client cores.
-    pub(crate) connections: u32,
+    pub connections: u32,
     /// Calls in flight on each connection.
-    pub(crate) depth: u32,
+    pub depth: u32,
     /// Length of a body, each way, in bytes, as asked for.
-    pub(crate) size: u32,
+    pub size: u32,
 }
 
 impl Workload {
     /// Those that run when none is asked for.
-    pub(crate) const STANDARD: [Self; 6] = [
+    pub const STANDARD: [Self; 6] = [
         Self { connections: 1, depth: 1, size: 64 },
         Self { connections: 64, depth: 1, size: 64 },
         Self { connections: 64, depth: 16, size: 64 },
@@ -74,7 +74,7 @@ impl fmt::Display for Workload {
 }
 
 /// A length as people write it: `64 B`, `4 KiB`.
-pub(crate) fn size_text(bytes: u32) -> String {
+pub fn size_text(bytes: u32) -> String {
     match bytes {
         0 => "0 B".to_owned(),
         _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),

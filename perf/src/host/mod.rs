@@ -12,28 +12,34 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
-pub(crate) use settings::{Settings, chosen};
+pub use settings::Settings;
+pub(crate) use settings::chosen;
 
 /// A description of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Host {
+pub struct Host {
     /// The host's name; for people, and no part of what is published.
     #[serde(skip)]
-    pub(crate) name: String,
-    pub(crate) kernel: String,
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) settings: Settings,
+    pub name: String,
+    /// The kernel's name and version.
+    pub kernel: String,
+    /// The processor's model.
+    pub cpu: String,
+    /// Cores that the kernel uses.
+    pub cores: usize,
+    /// What it is set up to.
+    pub settings: Settings,
     /// The commit that is checked out where this program was built, when it runs, with `-dirty`
     /// where files differ from it. `cargo run` builds what is checked out; a program that was
     /// built earlier may be of another commit.
-    pub(crate) commit: String,
+    pub commit: String,
     /// When the run began: ISO 8601, UTC.
-    pub(crate) date: String,
+    pub date: String,
 }
 
 impl Host {
-    pub(crate) fn describe() -> Self {
+    /// Reads it; what cannot be read is `unknown`.
+    pub fn describe() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -50,7 +56,7 @@ impl Host {
 
 /// Lets this process have as many files open as it may raise the limit to: each connection is
 /// one, on each side. Gives the limit.
-pub(crate) fn raise_file_limit() -> u64 {
+pub fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, connecting fails and says so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

@@ -27,20 +27,23 @@ const BOOT_PARAMETERS: [&str; 16] = [
 
 /// The settings of a host, each `unknown` where it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// What chooses the cores' frequency.
-    pub(crate) governor: String,
+    pub governor: String,
     /// Whether cores are threads that share one.
-    pub(crate) smt: String,
+    pub smt: String,
     /// What puts idle cores to sleep.
-    pub(crate) idle_driver: String,
-    pub(crate) clocksource: String,
-    pub(crate) transparent_huge_pages: String,
+    pub idle_driver: String,
+    /// What the kernel takes the time from.
+    pub clocksource: String,
+    /// Where memory is given in huge pages.
+    pub transparent_huge_pages: String,
     /// The machine around this one, where there is one.
-    pub(crate) virtualization: String,
+    pub virtualization: String,
     /// Flaws of the CPU that it is affected by, and what the kernel does about each.
-    pub(crate) mitigations: String,
-    pub(crate) boot_parameters: String,
+    pub mitigations: String,
+    /// What the kernel was told when it began, as far as it moves latencies.
+    pub boot_parameters: String,
 }
 
 impl Settings {

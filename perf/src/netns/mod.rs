@@ -156,7 +156,7 @@ fn child_args(args: &NetnsArgs) -> Result<ChildArgs, Failure> {
     if serves.cores.is_some() && !is_beside_open {
         return Ok(ChildArgs { serve, load });
     }
-    let available = cores::available()?;
+    let available = cores::available().map_err(Failure::Cores)?;
     let cores = cores::of_bench(&available, serves.cores.as_ref(), run.client_cores.as_ref())?;
     if serves.cores.is_none() {
         serve.extend(["--cores".into(), cores.server.to_string().into()]);

@@ -19,7 +19,7 @@ use crate::{
 
 /// Measures against a server at an address, or else one in this process on a core of its own.
 pub(crate) fn stages(args: &StagesArgs) -> Result<(), Failure> {
-    let available = cores::available()?;
+    let available = cores::available().map_err(Failure::Cores)?;
     let named = args.core.map(|core| CoreList(vec![core]));
     let cores = cores::of_bench(&available, None, named.as_ref())?;
     let interrupt = Interrupt::watch()?;

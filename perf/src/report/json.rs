@@ -12,9 +12,10 @@ use crate::{
     core_load::CoreLoad,
     cost::{Costs, SideCost},
     extras::Extras,
+    generator::Percentiles,
     host::Host,
     idle::IdleFigures,
-    measure::{Percentiles, Run},
+    measure::Run,
     probe::Stages,
     target::Target,
 };

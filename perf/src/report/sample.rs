@@ -14,9 +14,9 @@ use super::{Conditions, Report};
 use crate::{
     core_load::{CoreLoad, Role, Second},
     course::{Length, Lengths, Precision, Warmup},
-    generator::{Interval, Latencies},
+    generator::{Interval, Latencies, Percentiles},
     host::{Host, Settings},
-    measure::{OpenFigures, Percentiles, Run},
+    measure::{OpenFigures, Run},
     series::{Slice, Sparse},
     target::Target,
     workload::Workload,
