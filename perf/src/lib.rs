@@ -34,6 +34,7 @@ pub mod generator;
 pub mod host;
 mod idle;
 mod interrupt;
+mod lengths;
 mod load;
 mod measure;
 mod netns;

@@ -16,7 +16,7 @@ use std::{
 use crate::{
     client::{self, slow_readers},
     core_load, cores, cost,
-    course::{Course, Lengths, Phase},
+    course::{Course, Phase},
     error::Failure,
     extras::{Beside, Extras},
     floor,
@@ -24,6 +24,7 @@ use crate::{
     generator::{Arrivals, Clock, SizeMix},
     idle::{self, IdleFigures},
     interrupt::Interrupt,
+    lengths::Lengths,
     measure::{Run, ServerFigures},
     parse::CoreList,
     probe::Probe,

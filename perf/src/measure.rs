@@ -11,11 +11,12 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::{
     core_load::CoreLoad,
     cost::Costs,
-    course::{Measured, percentile_name},
+    course::Measured,
     error::Failure,
     extras::Extras,
     generator::{Interval, Latencies, Percentiles, interval_of, median},
     idle::IdleFigures,
+    lengths::percentile_name,
     load::{LoadPlan, Pace},
     series::Slice,
     target::Target,

@@ -6,9 +6,9 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    course::percentile_name,
     extras::Slow,
     generator::{Rate, SizeMix, Spacing},
+    lengths::percentile_name,
     workload::{SIZE_MAX, SIZE_MIN},
 };
 

@@ -25,12 +25,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     args::SelftestArgs,
     cores,
-    course::{Length, Lengths, Precision, Warmup, percentile_name},
     error::Failure,
     extras::Beside,
     generator::{Arrivals, Clock, Rate, Spacing},
     host,
     interrupt::Interrupt,
+    lengths::{Length, Lengths, Precision, Warmup, percentile_name},
     load::{self, LoadPlan, Outcome, Pace},
     measure::Run,
     parse::CoreList,

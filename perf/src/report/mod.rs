@@ -25,7 +25,7 @@ use std::{
 };
 
 use crate::{
-    course::Lengths, error::Failure, generator::median, host::Host, measure::Run, target::Target,
+    error::Failure, generator::median, host::Host, lengths::Lengths, measure::Run, target::Target,
 };
 
 pub(crate) use self::{

@@ -13,9 +13,9 @@ use ringcall::ShardCounters;
 use super::{Conditions, Report};
 use crate::{
     core_load::{CoreLoad, Role, Second},
-    course::{Length, Lengths, Precision, Warmup},
     generator::{Interval, Latencies, Percentiles},
     host::{Host, Settings},
+    lengths::{Length, Lengths, Precision, Warmup},
     measure::{OpenFigures, Run},
     series::{Slice, Sparse},
     target::Target,

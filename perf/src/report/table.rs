@@ -9,7 +9,7 @@ use super::{
     units::{si, time},
 };
 use crate::{
-    client::slow_readers::SlowlyRead, course::percentile_name, generator::Latencies, measure::Run,
+    client::slow_readers::SlowlyRead, generator::Latencies, lengths::percentile_name, measure::Run,
     probe, target::Target, workload::Workload,
 };
 

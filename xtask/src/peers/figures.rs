@@ -180,15 +180,15 @@ impl Machine {
     }
 }
 
-/// Whether the system of an open loop's document has answered what it was offered.
+/// Whether the system of an open loop's document has answered what it was offered. What was due at
+/// the end and had no answer yet says nothing of that: something always is.
 fn is_taken(document: &Value) -> Result<bool, String> {
     let run = &document["runs"][0];
     let (offered, answered) = (&run["offered_per_s"], &run["calls_per_s"]);
     let (Some(offered), Some(answered)) = (offered.as_f64(), answered.as_f64()) else {
         return Err(format!("a document of an open loop has no offered_per_s: {document}"));
     };
-    let unanswered = run["unanswered"].as_u64().unwrap_or(0);
-    Ok(unanswered == 0 && answered >= TAKEN_MIN * offered)
+    Ok(answered >= TAKEN_MIN * offered)
 }
 
 fn medians(runs: &[Figures]) -> Figures {
@@ -295,11 +295,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_call_without_an_answer_means_that_the_rate_was_not_taken() {
-        let mut unanswered = document(1.0, 1000.0);
-        unanswered["runs"][0]["unanswered"] = json!(1);
-        assert_eq!(is_taken(&unanswered), Ok(false));
-        assert_eq!(is_taken(&document(1.0, 1000.0)), Ok(true));
+    fn a_rate_is_taken_where_nearly_all_of_it_is_answered_while_it_is_offered() {
+        let mut few_left = document(1.0, 990.0);
+        few_left["runs"][0]["unanswered"] = json!(1);
+        assert_eq!(is_taken(&few_left), Ok(true));
+        assert_eq!(is_taken(&document(1.0, 970.0)), Ok(false));
         assert!(is_taken(&json!({ "runs": [{}] })).is_err());
     }
 
