@@ -3,10 +3,11 @@
 //! The systems of a workload follow each other, so that what is compared is near in time; with
 //! repeats, everything is run once before anything is run again.
 
-use std::{
-    sync::mpsc::channel,
-    thread,
-    time::{Duration, Instant},
+use std::{sync::mpsc::channel, thread, time::Duration};
+
+use ringcall_perf::{
+    generator::Clock,
+    host::{self, Host},
 };
 
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     cores,
     cpu::Sample,
     error::Failure,
-    host::{self, Host},
     measure::Run,
     peers::System,
     report::{Report, ReportSink},
@@ -85,13 +85,14 @@ fn measure_one(args: &Args, system: System, workload: Workload) -> Result<Run, F
         server.stop()?;
         return Err(failed.unwrap_or(Failure::NoCalls { system, workload: workload.to_string() }));
     }
-    let window = Window::after(args.warmup, args.duration);
+    let clock = Clock::new();
+    let window = Window::after(&clock, args.warmup, args.duration);
     // A thread that is gone tells why when it is joined.
     let _ = open.send(window);
-    sleep_until(window.start);
-    let before = sample(args)?;
-    sleep_until(window.end);
-    let after = sample(args)?;
+    sleep_until(&clock, window.start_ns);
+    let before = sample(args);
+    sleep_until(&clock, window.end_ns);
+    let after = sample(args);
     drop(open);
     let figures = client.join().unwrap_or(Err(panicked));
     server.stop()?;
@@ -100,12 +101,10 @@ fn measure_one(args: &Args, system: System, workload: Workload) -> Result<Run, F
 }
 
 /// What the server's core and the client's have been used for up to now.
-fn sample(args: &Args) -> Result<[Sample; 2], Failure> {
-    let of_core = |core| Sample::of_core(core).map_err(Failure::Cpu);
-    Ok([of_core(args.server_core)?, of_core(args.client_core)?])
+fn sample(args: &Args) -> [Sample; 2] {
+    [args.server_core, args.client_core].map(Sample::of_core)
 }
 
-fn sleep_until(time: Instant) {
-    let left: Duration = time.saturating_duration_since(Instant::now());
-    thread::sleep(left);
+fn sleep_until(clock: &Clock, time_ns: u64) {
+    thread::sleep(Duration::from_nanos(time_ns.saturating_sub(clock.now_ns())));
 }

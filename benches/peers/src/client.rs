@@ -1,19 +1,21 @@
 //! The client side of a run: one thread, pinned to its core, with one task for each call in flight.
 //!
 //! In a **closed loop** each task awaits its call and makes the next, with one clock read a call,
-//! as ringcall-perf does it. In an **open loop** a pacer, which never sleeps, takes arrivals as
-//! they become due and hands them to idle tasks; what matters then is the time from which a call
-//! was to be made, not from which it could be made.
+//! as ringcall-perf does it. In an **open loop** ringcall-perf's desk gives out calls when they are
+//! due; what matters then is the time from which a call was due, not from which it could be made.
 
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
     sync::mpsc::{Receiver, Sender},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use ringcall_perf::generator::{
+    Arrivals, Caller, Clock, Desk, Job, Latencies, Rate, Recorder, Spacing, Timing, Unanswered,
+};
 use tokio::{
     task::{spawn_local, yield_now},
     time::{sleep, timeout},
@@ -22,8 +24,7 @@ use tokio::{
 use crate::{
     cores,
     error::Failure,
-    generator::{Arrivals, Desk},
-    measure::{ClientFigures, Latencies, OpenFigures},
+    measure::ClientFigures,
     peers::{Peer, PeerError, System},
     server,
     workload::{Window, Workload},
@@ -32,11 +33,16 @@ use crate::{
 /// Time within which a server must accept a connection and answer on it.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Longest time for which the calls in flight are waited for when the window has closed.
+/// Longest time for which the calls in flight are waited for when everything is measured, so that
+/// the server is not left with half of them.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// The byte that bodies are made of.
 pub(crate) const FILL: u8 = 0x5a;
+
+/// What arrivals are drawn from: as ringcall-perf's, where nothing else is asked for, so that every
+/// system is offered the same load.
+const SEED: u64 = 1;
 
 /// What a client thread is to do.
 pub(crate) struct ClientThread {
@@ -55,25 +61,13 @@ pub(crate) struct ClientThread {
 
 /// What the tasks of a client share.
 struct Shared {
-    latencies: RefCell<Latencies>,
+    clock: Clock,
+    record: RefCell<Recorder>,
     errors: Cell<u64>,
     first_error: RefCell<Option<String>>,
     is_over: Cell<bool>,
     /// Tasks that make calls.
     callers: Cell<usize>,
-    open: Option<Open>,
-}
-
-/// What the tasks share in an open loop besides.
-struct Open {
-    desk: Desk,
-    window: Window,
-    from_send: RefCell<Latencies>,
-    lateness: RefCell<Latencies>,
-    offered: Cell<u64>,
-    answered: Cell<u64>,
-    /// Set when the last arrival of the window is handed over.
-    is_paced: Cell<bool>,
 }
 
 impl ClientThread {
@@ -100,27 +94,36 @@ pub(crate) fn run<P: Peer>(thread: &ClientThread) -> Result<ClientFigures, Failu
 async fn load<P: Peer>(thread: &ClientThread) -> Result<ClientFigures, Failure> {
     let body = Bytes::from(vec![FILL; thread.workload.body_len()]);
     let clients = connect::<P>(thread, &body).await?;
+    let arrivals =
+        thread.rate.map(|rate| Arrivals::Rated(Rate::Flat(rate.into()), Spacing::Poisson));
+    // It takes time, which the warm-up is not to be charged with.
+    let schedule = arrivals.map(|arrivals| arrivals.schedule(0, 1, SEED));
     let window = thread.pass_gate()?;
-    let callers = clients.len() * thread.workload.depth as usize;
-    let shared = Rc::new(Shared::new(callers, thread.rate.map(|_| window))?);
-    // One connection after the other, so that calls at a rate go around the connections too.
-    for _ in 0..thread.workload.depth {
-        for client in &clients {
-            let (client, body, shared) = (client.clone(), body.clone(), Rc::clone(&shared));
-            match thread.rate {
-                None => spawn_local(call_on_and_on::<P>(client, body, shared)),
-                Some(_) => spawn_local(call_when_due::<P>(client, body, shared)),
-            };
+    let depth = thread.workload.depth as usize;
+    let shared = Rc::new(Shared::new(clients.len() * depth, schedule.is_some())?);
+    let mut desk = None;
+    match schedule {
+        Some(mut schedule) => {
+            let lead_ns = window.start_ns.saturating_sub(shared.clock.now_ns());
+            schedule.begin(window.start_ns, lead_ns);
+            let (made, callers) = Desk::new(schedule, clients.len(), depth);
+            for caller in callers {
+                let client = clients[caller.connection()].clone();
+                let (body, shared) = (body.clone(), Rc::clone(&shared));
+                spawn_local(call_when_due::<P>(client, caller, body, shared));
+            }
+            spawn_local(pace(Rc::clone(&made), Rc::clone(&shared)));
+            desk = Some(made);
+        }
+        None => {
+            for client in clients.iter().flat_map(|client| std::iter::repeat_n(client, depth)) {
+                let (client, body, shared) = (client.clone(), body.clone(), Rc::clone(&shared));
+                spawn_local(call_on_and_on::<P>(client, body, shared));
+            }
         }
     }
-    if let Some(rate) = thread.rate {
-        spawn_local(pace(Arrivals::poisson(rate, Instant::now()), Rc::clone(&shared)));
-    }
-    let elapsed = match thread.rate {
-        None => measure_closed(&shared, window).await,
-        Some(_) => measure_open(&shared, window).await,
-    };
-    shared.figures(elapsed)
+    let figures = shared.measure(desk.as_deref(), window).await?;
+    Ok(ClientFigures { offered_per_s: thread.rate.map(f64::from), ..figures })
 }
 
 /// Opens the connections, with a call on each.
@@ -141,108 +144,61 @@ async fn connect<P: Peer>(thread: &ClientThread, body: &Bytes) -> Result<Vec<P::
 /// Makes one call after the other.
 async fn call_on_and_on<P: Peer>(mut client: P::Client, body: Bytes, shared: Rc<Shared>) {
     // One clock read a call: a call begins when the one before was recorded.
-    let mut begun = Instant::now();
+    let mut begun_ns = shared.clock.now_ns();
     while !shared.is_over.get() {
         let outcome = P::call(&mut client, &body).await;
-        let now = Instant::now();
-        match outcome {
-            Ok(len) if len == body.len() => shared.latencies.borrow_mut().record(now - begun),
-            outcome => shared.fail(outcome).await,
-        }
-        begun = now;
-    }
-    shared.callers.set(shared.callers.get() - 1);
-}
-
-/// Makes a call for each arrival that the desk has for it.
-async fn call_when_due<P: Peer>(mut client: P::Client, body: Bytes, shared: Rc<Shared>) {
-    let Some(open) = &shared.open else { return };
-    let mut free = Instant::now();
-    while let Some(intended) = open.desk.next().await {
-        let sent = Instant::now();
-        let outcome = P::call(&mut client, &body).await;
-        let now = Instant::now();
+        let done_ns = shared.clock.now_ns();
         match outcome {
             Ok(len) if len == body.len() => {
-                if now >= open.window.start && now < open.window.end {
-                    open.answered.set(open.answered.get() + 1);
-                }
-                if intended >= open.window.start && intended < open.window.end {
-                    shared.latencies.borrow_mut().record(now - intended);
-                    open.from_send.borrow_mut().record(now - sent);
-                    // What the generator adds of its own: not the wait for a caller to be free.
-                    open.lateness.borrow_mut().record(sent - intended.max(free));
-                }
+                let (due_ns, free_ns, sent_ns) = (begun_ns, begun_ns, begun_ns);
+                let timing = Timing { due_ns, free_ns, sent_ns, done_ns };
+                shared.record.borrow_mut().record(timing);
+                begun_ns = done_ns;
             }
-            outcome => shared.fail(outcome).await,
+            outcome => {
+                shared.fail(outcome).await;
+                // The time that it slept is no call's.
+                begun_ns = shared.clock.now_ns();
+            }
         }
-        free = now;
     }
     shared.callers.set(shared.callers.get() - 1);
 }
 
-/// Takes arrivals as they become due, and never sleeps: between two looks at the clock every task
-/// that can run does, and the runtime looks at its sockets.
-async fn pace(mut arrivals: Arrivals, shared: Rc<Shared>) {
-    let Some(open) = &shared.open else { return };
-    loop {
-        let now = Instant::now();
-        while let Some(intended) = arrivals.due(now) {
-            if intended >= open.window.end {
-                return open.is_paced.set(true);
+/// Makes each call that the desk has for it.
+async fn call_when_due<P: Peer>(
+    mut client: P::Client,
+    caller: Caller,
+    body: Bytes,
+    shared: Rc<Shared>,
+) {
+    while let Some(Job { due_ns, free_ns, .. }) = caller.next().await {
+        let sent_ns = shared.clock.now_ns();
+        let outcome = P::call(&mut client, &body).await;
+        let done_ns = shared.clock.now_ns();
+        match outcome {
+            Ok(len) if len == body.len() => {
+                let timing = Timing { due_ns, free_ns, sent_ns, done_ns };
+                shared.record.borrow_mut().record(timing);
             }
-            if intended >= open.window.start {
-                open.offered.set(open.offered.get() + 1);
+            outcome => {
+                caller.ended();
+                shared.fail(outcome).await;
             }
-            open.desk.arrive(intended);
         }
+        caller.frees(done_ns);
+    }
+    shared.callers.set(shared.callers.get() - 1);
+}
+
+/// Gives out calls when they are due, and never sleeps: between two looks at the clock every task
+/// that can run does, and the runtime looks at its sockets.
+async fn pace(desk: Rc<Desk>, shared: Rc<Shared>) {
+    while !shared.is_over.get() {
+        desk.give_out();
         yield_now().await;
     }
-}
-
-/// Measures what is recorded in the window; gives how long it was.
-async fn measure_closed(shared: &Shared, window: Window) -> Duration {
-    sleep_until(window.start).await;
-    let start = Instant::now();
-    shared.latencies.borrow_mut().clear();
-    shared.errors.set(0);
-    sleep_until(window.end).await;
-    let elapsed = start.elapsed();
-    // What is recorded from now on, of calls in flight, is in no figure.
-    let latencies = Latencies::new().map(|none| shared.latencies.replace(none));
-    let errors = shared.errors.get();
-    shared.is_over.set(true);
-    drain(|| shared.callers.get() > 0).await;
-    if let Ok(latencies) = latencies {
-        shared.latencies.replace(latencies);
-    }
-    shared.errors.set(errors);
-    elapsed
-}
-
-/// Measures the calls that are to be made in the window, however late they are made.
-async fn measure_open(shared: &Shared, window: Window) -> Duration {
-    sleep_until(window.start).await;
-    shared.errors.set(0);
-    sleep_until(window.end).await;
-    if let Some(open) = &shared.open {
-        let answered = || shared.latencies.borrow().calls() + shared.errors.get();
-        drain(|| !open.is_paced.get() || answered() < open.offered.get()).await;
-        open.desk.close();
-    }
-    window.end - window.start
-}
-
-/// Waits for calls in flight, for as long as there are any and it is worth it.
-async fn drain(is_wanted: impl Fn() -> bool) {
-    let deadline = Instant::now() + DRAIN_MAX;
-    while is_wanted() && Instant::now() < deadline {
-        sleep(Duration::from_millis(1)).await;
-    }
-}
-
-async fn sleep_until(time: Instant) {
-    sleep(time.saturating_duration_since(Instant::now())).await;
+    desk.close();
 }
 
 fn wrong_len(len: usize) -> String {
@@ -250,26 +206,52 @@ fn wrong_len(len: usize) -> String {
 }
 
 impl Shared {
-    fn new(callers: usize, open: Option<Window>) -> Result<Self, Failure> {
+    fn new(callers: usize, is_open: bool) -> Result<Self, Failure> {
+        let record = if is_open { Recorder::open()? } else { Recorder::closed()? };
         Ok(Self {
-            latencies: RefCell::new(Latencies::new()?),
+            clock: Clock::new(),
+            record: RefCell::new(record),
             errors: Cell::new(0),
             first_error: RefCell::new(None),
             is_over: Cell::new(false),
             callers: Cell::new(callers),
-            open: match open {
-                None => None,
-                Some(window) => Some(Open {
-                    desk: Desk::default(),
-                    window,
-                    from_send: RefCell::new(Latencies::new()?),
-                    lateness: RefCell::new(Latencies::new()?),
-                    offered: Cell::new(0),
-                    answered: Cell::new(0),
-                    is_paced: Cell::new(false),
-                }),
-            },
         })
+    }
+
+    /// Measures what is answered in the window, and what has no answer at its end. Ends the load, and
+    /// waits for the calls in flight.
+    async fn measure(&self, desk: Option<&Desk>, window: Window) -> Result<ClientFigures, Failure> {
+        self.sleep_until(window.start_ns).await;
+        self.record.borrow_mut().clear();
+        self.errors.set(0);
+        let start_ns = self.clock.now_ns();
+        self.sleep_until(window.end_ns).await;
+        let end_ns = self.clock.now_ns();
+        // What is recorded from now on is in no figure.
+        let mut record = self.record.replace(Recorder::closed()?);
+        let unanswered = desk.map_or_else(Unanswered::default, Desk::unanswered);
+        let errors = self.errors.get();
+        self.is_over.set(true);
+        let mut bounds = Latencies::new()?;
+        if let Some(open) = &mut record.open {
+            unanswered.add_to(open, end_ns, &mut bounds);
+        }
+        self.drain().await;
+        let elapsed = Duration::from_nanos(end_ns - start_ns);
+        let first_error = self.first_error.take();
+        Ok(ClientFigures { record, bounds, errors, first_error, elapsed, offered_per_s: None })
+    }
+
+    /// Waits for calls in flight, for as long as there are any and it is worth it.
+    async fn drain(&self) {
+        let deadline_ns = self.clock.now_ns() + DRAIN_MAX.as_nanos() as u64;
+        while self.callers.get() > 0 && self.clock.now_ns() < deadline_ns {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn sleep_until(&self, time_ns: u64) {
+        sleep(Duration::from_nanos(time_ns.saturating_sub(self.clock.now_ns()))).await;
     }
 
     /// Notes a call that failed, or whose reply has the wrong length.
@@ -280,22 +262,5 @@ impl Shared {
         self.first_error.borrow_mut().get_or_insert(error);
         // What fails at once would keep this thread from everything else.
         sleep(Duration::from_millis(1)).await;
-    }
-
-    fn figures(&self, elapsed: Duration) -> Result<ClientFigures, Failure> {
-        let latencies = self.latencies.replace(Latencies::new()?);
-        let errors = self.errors.get();
-        let open = match &self.open {
-            None => None,
-            Some(open) => Some(OpenFigures {
-                offered: open.offered.get(),
-                answered: open.answered.get(),
-                unanswered: open.offered.get().saturating_sub(latencies.calls() + errors),
-                from_send: open.from_send.replace(Latencies::new()?),
-                lateness: open.lateness.replace(Latencies::new()?),
-            }),
-        };
-        let first_error = self.first_error.take();
-        Ok(ClientFigures { latencies, errors, first_error, elapsed, open })
     }
 }

@@ -1,8 +1,6 @@
 //! The core of each side: it must be there, and the other side's must be another one.
 
-use std::io;
-
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use ringcall_perf::cores;
 
 use crate::error::Failure;
 
@@ -11,8 +9,7 @@ use crate::error::Failure;
 /// They must differ: what a core's threads have used is what its side has used (`cpu`), and two
 /// sides on one core take its time from each other.
 pub(crate) fn check(server: usize, client: usize) -> Result<(), Failure> {
-    let allowed = sched_getaffinity(None).map_err(|errno| Failure::Cores(errno.into()))?;
-    let available: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    let available = cores::available().map_err(Failure::Cores)?;
     for core in [server, client] {
         if !available.contains(&core) {
             let numbers: Vec<String> = available.iter().map(ToString::to_string).collect();
@@ -24,10 +21,5 @@ pub(crate) fn check(server: usize, client: usize) -> Result<(), Failure> {
 
 /// Pins this thread to a core, and with it every thread that it starts from now on.
 pub(crate) fn pin(core: usize) -> Result<(), Failure> {
-    let mut set = CpuSet::new();
-    if core >= CpuSet::MAX_CPU {
-        return Err(Failure::Pin { core, source: io::ErrorKind::InvalidInput.into() });
-    }
-    set.set(core);
-    sched_setaffinity(None, &set).map_err(|errno| Failure::Pin { core, source: errno.into() })
+    cores::pin(core).map_err(|source| Failure::Pin { core, source })
 }

@@ -5,12 +5,9 @@
 //! starts by itself are counted with their side, whoever made them. The main thread is pinned to
 //! no core and counted nowhere.
 
-use std::{fs, io, time::Instant};
+use std::time::Instant;
 
-use rustix::{
-    process::Pid,
-    thread::{CpuSet, sched_getaffinity},
-};
+use ringcall_perf::threads::{self, Pinned};
 
 /// What a core's threads have used up to a moment.
 #[derive(Clone, Copy, Debug)]
@@ -24,23 +21,11 @@ impl Sample {
     ///
     /// The kernel brings a running thread's time up to date when it is scheduled and at every
     /// tick, so a sample may lag by one tick, 4 ms or less.
-    pub(crate) fn of_core(core: usize) -> io::Result<Self> {
-        let mut used_ns = 0;
-        for entry in fs::read_dir("/proc/self/task")? {
-            let entry = entry?;
-            let id: Option<i32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            let Some(id) = id.and_then(Pid::from_raw) else { continue };
-            // A thread that has just ended has neither.
-            let Ok(pinned) = sched_getaffinity(Some(id)) else { continue };
-            if pinned.count() != 1 || core >= CpuSet::MAX_CPU || !pinned.is_set(core) {
-                continue;
-            }
-            if let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) {
-                let first = text.split_whitespace().next().and_then(|first| first.parse().ok());
-                used_ns += first.unwrap_or(0u64);
-            }
-        }
-        Ok(Self { used_ns, at: Instant::now() })
+    pub(crate) fn of_core(core: usize) -> Self {
+        let pinned = threads::pinned().into_iter().filter(|thread| thread.core == core);
+        // A thread that has just ended has none.
+        let used_ns = pinned.filter_map(|thread| Pinned::cpu_ns(&thread)).sum();
+        Self { used_ns, at: Instant::now() }
     }
 
     /// CPU seconds per second since an earlier sample of the same core.
@@ -61,16 +46,15 @@ mod tests {
 
     #[test]
     fn a_thread_counts_on_the_core_that_it_is_pinned_to_with_those_that_it_starts() {
-        let mine = sched_getaffinity(None).unwrap();
-        let core = (0..CpuSet::MAX_CPU).find(|core| mine.is_set(*core)).unwrap();
+        let core = ringcall_perf::cores::available().unwrap()[0];
         let (sender, samples) = mpsc::channel();
         thread::spawn(move || {
             cores::pin(core).unwrap();
             let helper = thread::spawn(move || {
-                let before = Sample::of_core(core).unwrap();
+                let before = Sample::of_core(core);
                 // Until the kernel has charged it something, however busy the machine is.
                 loop {
-                    let now = Sample::of_core(core).unwrap();
+                    let now = Sample::of_core(core);
                     if now.used_ns > before.used_ns {
                         break sender.send(now.load_since(&before)).unwrap();
                     }

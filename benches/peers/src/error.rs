@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use ringcall_perf::generator::CreationError;
+
 use crate::peers::{PeerError, System};
 
 /// Why a command failed.
@@ -15,8 +17,6 @@ pub(crate) enum Failure {
     Cores(io::Error),
     #[error("cannot pin a thread to core {core}: {source}")]
     Pin { core: usize, source: io::Error },
-    #[error("cannot read the CPU time of the threads: {0}")]
-    Cpu(io::Error),
     #[error("epoll is a floor and has no calls to make at a rate: leave out --rate or epoll")]
     NoOpenLoop,
     #[error("cannot write {}: {source}", path.display())]
@@ -34,5 +34,5 @@ pub(crate) enum Failure {
     #[error("{count} calls of {system} failed, the first with: {first}")]
     CallsFailed { system: System, count: u64, first: String },
     #[error("cannot make a histogram: {0}")]
-    Histogram(#[from] hdrhistogram::CreationError),
+    Histogram(#[from] CreationError),
 }

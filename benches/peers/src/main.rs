@@ -2,9 +2,10 @@
 //!
 //! An echo of as many bytes each way, server and client on a core of their own, over loopback.
 //! The path of a run, one file each: `args` and `workload` say what to run; `bench` runs it;
-//! `server` and `client` are the two sides on their cores, with `generator` for calls at a rate;
-//! `peers/` has the systems, a file each, behind one trait; `cpu` and `measure` take the figures;
-//! `report` writes them down. `generated` is what the schema compilers wrote.
+//! `server` and `client` are the two sides on their cores; `peers/` has the systems, a file each,
+//! behind one trait; `cpu` and `measure` take the figures; `report` writes them down. `generated` is
+//! what the schema compilers wrote. The load generator is ringcall-perf's own: the same clock, the
+//! same arrivals, the same record of what calls took.
 
 #![forbid(unsafe_code)]
 
@@ -15,11 +16,6 @@ mod cores;
 mod cpu;
 mod error;
 mod generated;
-mod generator;
-// The one description of a host that both harnesses give, of which this one gives less.
-#[allow(dead_code)]
-#[path = "../../../perf/src/host/mod.rs"]
-mod host;
 mod measure;
 mod peers;
 mod report;

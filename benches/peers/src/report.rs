@@ -10,14 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ringcall_perf::{generator::Percentiles, host::Host};
 use serde::Serialize;
 
-use crate::{
-    error::Failure,
-    host::Host,
-    measure::{Percentiles, Run},
-    peers::System,
-};
+use crate::{error::Failure, measure::Run, peers::System};
 
 /// Version of the schema.
 const SCHEMA: u32 = 1;
@@ -51,9 +47,9 @@ struct RunObject {
     depth: u32,
     /// Length of a body as the caller gives it.
     size: u32,
+    /// Calls that were answered in the time that is measured.
     calls: u64,
     errors: u64,
-    /// Answers that came in the time that is measured.
     calls_per_s: f64,
     /// In an open loop from the time at which a call was to be made.
     latency_ns: Percentiles,
@@ -61,6 +57,8 @@ struct RunObject {
     /// In an open loop with the pacer's, which fills what is left of the core.
     client_cpu_ns_per_call: f64,
     offered_per_s: Option<f64>,
+    /// Calls that were due at the end and had no answer; each counts in `latency_ns` with the time
+    /// that it had waited.
     unanswered: Option<u64>,
     latency_from_send_ns: Option<Percentiles>,
     lateness_ns: Option<Percentiles>,

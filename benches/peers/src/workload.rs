@@ -1,9 +1,8 @@
 //! A workload: how many connections, how many calls in flight on each, how long the bodies.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Duration};
+
+use ringcall_perf::{generator::Clock, workload::size_text};
 
 /// Most connections of a run; the limit on open files may be lower.
 pub(crate) const CONNECTIONS_MAX: i64 = 4096;
@@ -51,26 +50,22 @@ impl Workload {
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connections, depth, size } = self;
-        match size {
-            size if size.is_multiple_of(1 << 10) => {
-                write!(f, "{connections}×{depth} {} KiB", size >> 10)
-            }
-            size => write!(f, "{connections}×{depth} {size} B"),
-        }
+        write!(f, "{connections}×{depth} {}", size_text(*size))
     }
 }
 
-/// The time that is measured.
+/// The time that is measured, by the generator's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
-    pub(crate) start: Instant,
-    pub(crate) end: Instant,
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
 }
 
 impl Window {
-    pub(crate) fn after(warmup: Duration, duration: Duration) -> Self {
-        let start = Instant::now() + warmup;
-        Self { start, end: start + duration }
+    pub(crate) fn after(clock: &Clock, warmup: Duration, duration: Duration) -> Self {
+        // A run lasts for an hour at most (`args`).
+        let start_ns = clock.now_ns() + warmup.as_nanos() as u64;
+        Self { start_ns, end_ns: start_ns + duration.as_nanos() as u64 }
     }
 }
 

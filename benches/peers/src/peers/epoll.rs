@@ -11,9 +11,10 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
-    time::Instant,
+    time::Duration,
 };
 
+use ringcall_perf::generator::{Clock, Latencies, Recorder, Timing};
 use rustix::{
     buffer::spare_capacity,
     event::{
@@ -28,7 +29,7 @@ use crate::{
     client::{ANSWER_MAX, ClientThread, FILL},
     cores,
     error::Failure,
-    measure::{ClientFigures, Latencies},
+    measure::ClientFigures,
     workload::Workload,
 };
 
@@ -67,8 +68,8 @@ struct Loaded {
     is_blocked: bool,
     /// Bytes of the body that is being received.
     partial: usize,
-    /// Bodies in flight, those that were sent at once together, oldest first.
-    bursts: VecDeque<(Instant, usize)>,
+    /// Bodies in flight with when they were sent, those that were so at once together, oldest first.
+    bursts: VecDeque<(u64, usize)>,
 }
 
 /// Serves until the other end of `stop` is closed.
@@ -135,23 +136,26 @@ pub(super) fn call(thread: &ClientThread) -> Result<ClientFigures, Failure> {
     let window = thread.pass_gate()?;
     let begun = load.begin(thread.workload.depth as usize);
     begun.map_err(|source| thread.failed(source))?;
-    let mut latencies = Latencies::new()?;
-    let until = |load: &mut Load, latencies: &mut Latencies, end| {
-        while Instant::now() < end {
-            load.turn(latencies).map_err(|source| thread.failed(source))?;
+    let mut record = Recorder::closed()?;
+    let until = |load: &mut Load, record: &mut Recorder, end_ns| {
+        while load.clock.now_ns() < end_ns {
+            load.turn(record).map_err(|source| thread.failed(source))?;
         }
         Ok::<_, Failure>(())
     };
-    until(&mut load, &mut latencies, window.start)?;
-    latencies.clear();
-    let start = Instant::now();
-    until(&mut load, &mut latencies, window.end)?;
-    let elapsed = start.elapsed();
-    Ok(ClientFigures { latencies, errors: 0, first_error: None, elapsed, open: None })
+    until(&mut load, &mut record, window.start_ns)?;
+    record.clear();
+    let start_ns = load.clock.now_ns();
+    until(&mut load, &mut record, window.end_ns)?;
+    let elapsed = Duration::from_nanos(load.clock.now_ns() - start_ns);
+    let bounds = Latencies::new()?;
+    let (errors, first_error, offered_per_s) = (0, None, None);
+    Ok(ClientFigures { record, bounds, errors, first_error, elapsed, offered_per_s })
 }
 
 /// All connections of a client.
 struct Load {
+    clock: Clock,
     poll: Poll,
     connections: Vec<Loaded>,
     body_len: usize,
@@ -173,30 +177,31 @@ impl Load {
             connections.push(Loaded { stream, owed: 0, is_blocked: false, partial: 0, bursts });
         }
         let bodies = vec![FILL; BUFFER_LEN];
-        Ok(Self { poll, connections, body_len, buffer: vec![0; BUFFER_LEN], bodies })
+        let (clock, buffer) = (Clock::new(), vec![0; BUFFER_LEN]);
+        Ok(Self { clock, poll, connections, body_len, buffer, bodies })
     }
 
     /// Sends `depth` bodies on each connection.
     fn begin(&mut self, depth: usize) -> io::Result<()> {
-        let now = Instant::now();
+        let now_ns = self.clock.now_ns();
         for (index, connection) in self.connections.iter_mut().enumerate() {
             connection.owed = depth * self.body_len;
-            connection.bursts.push_back((now, depth));
+            connection.bursts.push_back((now_ns, depth));
             connection.send(&self.bodies, &self.poll.epoll, index as u64)?;
         }
         Ok(())
     }
 
     /// Waits, takes what has arrived, and sends as many bodies as are complete.
-    fn turn(&mut self, latencies: &mut Latencies) -> io::Result<()> {
+    fn turn(&mut self, record: &mut Recorder) -> io::Result<()> {
         self.poll.wait(Some(&WAIT_MAX))?;
-        let now = Instant::now();
+        let now_ns = self.clock.now_ns();
         for event in &self.poll.events {
             // The kernel's event is packed: its fields are copied out.
             let (index, flags) = ({ event.data }.u64(), { event.flags });
             let Some(connection) = self.connections.get_mut(index as usize) else { continue };
             if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-                connection.receive(&mut self.buffer, self.body_len, now, latencies)?;
+                connection.receive(&mut self.buffer, self.body_len, now_ns, record)?;
             }
             if connection.owed > 0 {
                 connection.send(&self.bodies, &self.poll.epoll, index)?;
@@ -212,8 +217,8 @@ impl Loaded {
         &mut self,
         buffer: &mut [u8],
         body_len: usize,
-        now: Instant,
-        latencies: &mut Latencies,
+        now_ns: u64,
+        record: &mut Recorder,
     ) -> io::Result<()> {
         let len = match self.stream.read(buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -228,10 +233,12 @@ impl Loaded {
             return Ok(());
         }
         self.owed += complete * body_len;
-        self.bursts.push_back((now, complete));
-        while let Some((sent, in_flight)) = self.bursts.front_mut().filter(|_| complete > 0) {
+        self.bursts.push_back((now_ns, complete));
+        while let Some((sent_ns, in_flight)) = self.bursts.front_mut().filter(|_| complete > 0) {
             let arrived = complete.min(*in_flight);
-            (0..arrived).for_each(|_| latencies.record(now - *sent));
+            let (due_ns, free_ns, sent_ns) = (*sent_ns, *sent_ns, *sent_ns);
+            let timing = Timing { due_ns, free_ns, sent_ns, done_ns: now_ns };
+            (0..arrived).for_each(|_| record.record(timing));
             complete -= arrived;
             *in_flight -= arrived;
             if *in_flight == 0 {

@@ -129,6 +129,7 @@ mod tests {
 
     use std::{sync::mpsc::channel, thread, time::Duration};
 
+    use ringcall_perf::generator::Clock;
     use tokio::task::JoinSet;
 
     use super::*;
@@ -209,7 +210,7 @@ mod tests {
         let mut duration = Duration::from_millis(100);
         loop {
             let figures = figures_of(system, workload, rate, duration);
-            if figures.latencies.calls() > 0 || figures.errors > 0 {
+            if figures.answered() > 0 || figures.errors > 0 {
                 return figures;
             }
             duration *= 2;
@@ -228,7 +229,7 @@ mod tests {
         // The window opens when the client is connected, and not before.
         let gate = thread::spawn(move || {
             is_ready.recv().unwrap();
-            open.send(Window::after(Duration::from_millis(10), duration)).unwrap();
+            open.send(Window::after(&Clock::new(), Duration::from_millis(10), duration)).unwrap();
         });
         let address = server.address();
         let client = ClientThread { system, address, core: None, workload, rate, ready, opens };
@@ -244,7 +245,7 @@ mod tests {
             let workload = Workload { connections: 2, depth: 4, size };
             // It compares a whole body on each connection before it counts.
             let figures = figures(System::Epoll, workload, None);
-            assert!(figures.latencies.calls() > 0, "{workload}");
+            assert!(figures.answered() > 0, "{workload}");
         }
     }
 
@@ -253,23 +254,25 @@ mod tests {
         let workload = Workload { connections: 2, depth: 2, size: 64 };
         for system in System::ALL {
             let figures = figures(system, workload, None);
-            assert!(figures.latencies.calls() > 0, "{system}");
+            assert!(figures.answered() > 0, "{system}");
             assert_eq!((figures.errors, figures.first_error), (0, None), "{system}");
-            assert!(figures.open.is_none(), "{system}");
+            assert!(figures.record.open.is_none(), "{system}");
         }
     }
 
     #[test]
-    fn an_open_loop_accounts_for_every_call_that_it_offers() {
+    fn an_open_loop_accounts_for_every_call_that_is_due() {
         let workload = Workload { connections: 2, depth: 2, size: 64 };
         for system in System::ALL.into_iter().filter(|system| system.has_calls()) {
             let figures = figures(system, workload, Some(1_000));
-            let open = figures.open.unwrap();
-            assert_eq!((figures.errors, figures.first_error), (0, None), "{system}");
-            assert!(open.offered > 0, "{system}");
-            assert_eq!(figures.latencies.calls() + open.unanswered, open.offered, "{system}");
-            assert_eq!(open.from_send.calls(), figures.latencies.calls(), "{system}");
-            assert_eq!(open.lateness.calls(), figures.latencies.calls(), "{system}");
+            assert_eq!((figures.errors, &figures.first_error), (0, &None), "{system}");
+            let open = figures.record.open.as_ref().unwrap();
+            let recorded = open.from_due.count();
+            assert_eq!(recorded, figures.answered() + figures.bounds.count(), "{system}");
+            assert!(open.lateness.count() >= figures.answered(), "{system}");
+            // Give or take what chance makes of so few; what the warm-up left over comes on top.
+            let due = 1_000.0 * figures.elapsed.as_secs_f64();
+            assert!(recorded as f64 >= due * 0.6, "{system}: {recorded} of {due}");
         }
     }
 }
