@@ -25,7 +25,7 @@ use crate::{
     error::Failure,
     extras::Extras,
     gate::{Gate, Grid, LOOK_AFTER, ThreadEnd, Tick},
-    generator::{Clock, Recorder, Timing},
+    generator::{Clock, Recorder, Timing, Unanswered},
     load::ClientThread,
     measure::thread_cpu_ns,
     target::{EchoSendClient, Payload, shard_config},
@@ -106,7 +106,7 @@ fn tell(
         }
         let recorder = shared.recorder.replace(gate.recorder(false)?);
         let (ended_ns, counters) = (shared.clock.now_ns(), counters());
-        let (errors, slow_calls, unanswered) = (shared.errors.take(), 0, 0);
+        let (errors, slow_calls, unanswered) = (shared.errors.take(), 0, Unanswered::default());
         gate.tell(Tick { recorder, errors, slow_calls, unanswered, ended_ns, counters });
         if callers.running == 0 {
             return Ok(());

@@ -63,7 +63,7 @@ fn examine(args: &DoctorArgs) -> Result<ExitCode, Failure> {
         Some(path) => ServerConfig::from_file(path)?,
         None => ServerConfig::new(),
     };
-    let available = cores::available()?;
+    let available = cores::available().map_err(Failure::Cores)?;
     let of_file = config.cores.clone().map(CoreList);
     let named = args.cores.as_ref().or(of_file.as_ref());
     let CoreList(cores) = cores::of_server(&available, named)?;

@@ -25,12 +25,12 @@ use crate::{
     args::{OPEN_DEPTH, TuneArgs},
     bench::{self, OVERHEAD},
     cores,
-    course::{Length, Lengths, Precision, Warmup},
     error::Failure,
     extras::Beside,
     generator::{Arrivals, Rate, Spacing},
     host,
     interrupt::Interrupt,
+    lengths::{Length, Lengths, Precision, Warmup},
     load::{self, LoadPlan, Outcome, Pace},
     parse::CoreList,
     progress::Progress,
@@ -53,7 +53,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
     if args.rate.is_some() && args.goal == Goal::Throughput {
         return Err(Failure::RateOfThroughput);
     }
-    let available = cores::available()?;
+    let available = cores::available().map_err(Failure::Cores)?;
     let (server, client) = (args.server_cores.as_ref(), args.client_cores.as_ref());
     let cores = cores::of_bench(&available, server, client)?;
     let destination = args.write.as_deref().map(|path| open(path, args.force)).transpose()?;
