@@ -7,19 +7,12 @@
 mod support;
 
 use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    fs,
-    future::pending,
-    panic::resume_unwind,
-    pin::pin,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    cell::Cell, future::pending, panic::resume_unwind, pin::pin, sync::Arc, thread, time::Duration,
 };
 
 use ringcall::{RunConfig, Server, ServerHandle, ShardConfig, prelude::*};
 use support::{
+    belongings::Belongings,
     event::Noted,
     raw::Peer,
     server::usable_cores,
@@ -72,38 +65,8 @@ fn number(number: u64, len: usize) -> Number {
     Number { number, bytes: vec![number as u8; len] }
 }
 
-/// What the process has.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Belongings {
-    descriptors: BTreeMap<String, usize>,
-    threads: usize,
-    /// Mappings of the size of a shard's receive buffers.
-    pools: usize,
-}
-
 /// Buffers of a length and number that nothing else has.
 const BUFFERS: (u16, u32) = (16, 12 * 4096);
-
-fn belongings() -> Belongings {
-    let mut descriptors = BTreeMap::new();
-    for entry in fs::read_dir("/proc/self/fd").unwrap() {
-        // What this reads the directory with is gone by now.
-        if let Ok(target) = fs::read_link(entry.unwrap().path()) {
-            let kind = target.to_string_lossy();
-            let kind = kind.split([':', '/']).take(2).collect::<Vec<_>>();
-            *descriptors.entry(kind.concat()).or_default() += 1;
-        }
-    }
-    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
-    let pool_len = u64::from(BUFFERS.0) * u64::from(BUFFERS.1);
-    let size = format!("{} kB", pool_len / 1024);
-    let sizes = maps.lines().filter_map(|line| line.strip_prefix("Size:"));
-    Belongings {
-        descriptors,
-        threads: fs::read_dir("/proc/self/task").unwrap().count(),
-        pools: sizes.filter(|kept| kept.trim() == size).count(),
-    }
-}
 
 fn config() -> ShardConfig {
     ShardConfig::new().receive_buffers(BUFFERS.0, BUFFERS.1)
@@ -201,17 +164,12 @@ fn live(round: usize, alive: &Arc<()>) {
 #[test]
 fn starting_and_stopping_200_times_leaves_nothing_behind() {
     watched_for(Duration::from_secs(300), || {
-        let before = belongings();
+        let before = Belongings::now(BUFFERS);
         let alive = Arc::new(());
         for round in 0..200 {
             live(round, &alive);
         }
         assert_eq!(Arc::strong_count(&alive), 1, "services and their tasks are dropped");
-        // Threads of the executor end in their own time.
-        let since = Instant::now();
-        while belongings() != before && since.elapsed() < Duration::from_secs(10) {
-            thread::sleep(Duration::from_millis(1));
-        }
-        assert_eq!(belongings(), before);
+        before.are_all_there_is(BUFFERS);
     });
 }

@@ -84,7 +84,11 @@ impl Ports {
                 port.iter().for_each(|port| port.pump(self));
             }
             Entry::Connect(connecting) => connecting.begin(shard),
-            Entry::Close { port } => drop(self.ports.borrow_mut().remove(port)),
+            Entry::Close { port } => {
+                // Dropped without the table: it ends the connection.
+                let port = self.ports.borrow_mut().remove(port);
+                drop(port);
+            }
             Entry::Tend => {
                 shared.tends();
                 self.keeper.tell();

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod belongings;
 pub(crate) mod blocking;
 pub(crate) mod bystander;
 pub(crate) mod caller;
