@@ -120,3 +120,21 @@ fn subscribe_tells_a_slow_listener_what_it_missed_and_disconnects_another() {
         every: resource exhausted: more than 64 items waited to be taken\n";
     assert_eq!(output_of("subscribe"), expected);
 }
+
+#[test]
+fn web_answers_with_what_it_was_answered() {
+    let expected = "\
+        /greet/world: HTTP/1.1 200 OK: Hello, world!\n\
+        /greet/nobody: HTTP/1.1 404 Not Found: not found: there is nobody\n";
+    assert_eq!(output_of("web"), expected);
+}
+
+#[test]
+fn beside_tokio_serves_calls_and_stops() {
+    assert_eq!(output_of("beside_tokio"), "99 cents\n199 cents\n299 cents\nclosed: unavailable\n");
+}
+
+#[test]
+fn main_loop_has_calls_on_their_way() {
+    assert_eq!(output_of("main_loop"), "1000 rounds, the sum is 249500\n");
+}
