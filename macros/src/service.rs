@@ -182,6 +182,12 @@ impl Service<'_> {
             impl<__S: #item + 'static> ::ringcall::Service for #server<__S> {
                 const NAME: &'static str = #name;
                 const METHODS: &'static [::ringcall::MethodInfo] = #client::METHODS;
+                type State = __S;
+
+                #[inline]
+                fn state(&self) -> &__S {
+                    &self.0
+                }
 
                 #allow_deprecated
                 #[inline]

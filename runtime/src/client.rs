@@ -143,7 +143,7 @@ impl Client {
         service: S,
     ) -> Result<Self, ConnectError> {
         let shard = Shard::current()?;
-        let serves = dispatch::dispatcher(service, &shard);
+        let serves = dispatch::dispatcher(Rc::new(service), &shard);
         connect(&shard, config, address, methods, Some(serves)).await
     }
 

@@ -133,6 +133,12 @@ pub(crate) const HANDED_OVER_MIN: usize = 32 * 1024;
 pub(crate) const SPARE_REQUESTS_MAX: usize = 256;
 pub(crate) const SPARE_REQUEST_LEN_MAX: usize = 4096;
 
+/// Asks that a shard may have in flight to another one; one more fails.
+///
+/// It bounds what waits to be answered, and the queue of answers. More than as many errands may
+/// wait, as asks may wait on the other shard for as long as they like.
+pub(crate) const ASKS_IN_FLIGHT_MAX: u32 = 4096;
+
 /// Period of a shard's heartbeat while calls are in flight.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(10);
 
@@ -456,7 +462,7 @@ pub(crate) fn us32(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
-fn us64(duration: Duration) -> u64 {
+pub(crate) fn us64(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -5,7 +5,12 @@ use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 use ringcall_codec::{CallId, Metadata, MetadataRef, ShardPlace};
 
 use crate::{
-    client::Client, connection::Connection, intercept::Outcome, ring::Lease, service::CallTag,
+    client::Client,
+    connection::Connection,
+    intercept::Outcome,
+    ring::Lease,
+    service::CallTag,
+    shards::{NEVER, Shards},
     times::BesideReply,
 };
 
@@ -45,6 +50,11 @@ impl Context {
     /// The shard that runs the call.
     pub fn shard(&self) -> ShardPlace {
         self.connection.shard.place
+    }
+
+    /// The shards of the server, to be asked for what they have. What is asked ends with the call.
+    pub fn shards(&self) -> Shards {
+        Shards::within(&self.connection.shard, self.deadline_us().unwrap_or(NEVER))
     }
 
     /// What the caller sent beside the request. Nothing is copied.

@@ -109,6 +109,10 @@ counters! {
     pings_answered,
     /// Replies to calls that had ended, or whose connection had.
     replies_dropped,
+    /// Asks made of other shards.
+    asks_made,
+    /// Asks of other shards that ran here.
+    asks_run,
     /// Calls made.
     calls_made,
     /// One-way calls made.

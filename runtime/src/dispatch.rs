@@ -51,10 +51,10 @@ struct Home<F> {
 }
 
 /// Prepares a service value for dispatch.
-pub(crate) fn dispatcher<S: Service>(service: S, shard: &Rc<Shard>) -> Rc<dyn Dispatch> {
+pub(crate) fn dispatcher<S: Service>(service: Rc<S>, shard: &Rc<Shard>) -> Rc<dyn Dispatch> {
     // The future owns both, so that no other is put around it to hold them.
     let make = |service: Rc<S>, call: Incoming| S::dispatch(service, Owned(call));
-    with_make(Rc::new(service), make, shard)
+    with_make(service, make, shard)
 }
 
 /// Gives the future's type a name.

@@ -94,6 +94,11 @@ pub fn intercept<I: Intercept, S: Service>(interceptor: I, service: S) -> Interc
 impl<I: Intercept, S: Service> Service for Intercepted<I, S> {
     const NAME: &'static str = S::NAME;
     const METHODS: &'static [MethodInfo] = S::METHODS;
+    type State = S::State;
+
+    fn state(&self) -> &S::State {
+        self.service.state()
+    }
 
     #[expect(clippy::manual_async_fn, reason = "which would keep what it is given twice")]
     fn dispatch<P, C>(this: P, call: C) -> impl Future<Output = ()>

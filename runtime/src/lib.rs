@@ -43,6 +43,7 @@ mod seats;
 mod server;
 mod service;
 mod shard;
+mod shards;
 mod slab;
 mod slots;
 mod socket;
@@ -81,6 +82,7 @@ pub use crate::{
     server::{ServeError, Server, ServerBuilder, ServerHandle, ShardInfo, Stopper},
     service::{Incoming, Request, Retained, Service},
     shard::ShardError,
+    shards::{Ask, AskError, Gather, Shards, shards},
     socket::SocketConfig,
     streams::{Item, ItemSender, NoItems, Sink, Source, Stream, StreamCall},
     topic::{Lag, Subscriber, Topic},

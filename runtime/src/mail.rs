@@ -77,6 +77,7 @@ impl Mailboxes {
         self.0.get(usize::from(shard))
     }
 
+    #[allow(dead_code, reason = "nobody is outside yet")]
     /// Number of the queue for those who are on no shard of the server.
     pub(crate) fn outsiders(&self) -> usize {
         self.0.len()

@@ -395,7 +395,10 @@ where
         }
     };
     let served = tasks::guard(async {
-        let dispatch = dispatch::dispatcher(factory(info), &shard);
+        shard.asks.state.is_coming();
+        let service = Rc::new(factory(info));
+        shard.asks.state.set(&service, &shard);
+        let dispatch = dispatch::dispatcher(service, &shard);
         listener::listen(&shard, listener, dispatch, calls);
         let _ = started.send(Ok(shard.remote.clone()));
         serve_until_stopped(&shard).await;

@@ -24,6 +24,12 @@ pub trait Service: 'static {
     /// Its methods.
     const METHODS: &'static [MethodInfo];
 
+    /// What other shards ask for: what implements the service's trait.
+    type State: 'static;
+
+    /// What [other shards](crate::Shards) are given of the service.
+    fn state(&self) -> &Self::State;
+
     /// Reads a call's request, runs its handler, and replies.
     ///
     /// The future holds the service and the call as it was given them: its own from the runtime,

@@ -33,6 +33,7 @@ use crate::{
     listener::{self, Listener},
     mail::{Mailbox, Mailboxes},
     ring::{Bell, OwnedPool, Pool, Ring, RingError},
+    shards::Asks,
     slab::Slab,
 };
 
@@ -59,6 +60,8 @@ pub(crate) struct Shard {
     pub(crate) mailboxes: Mailboxes,
     /// Connections on which calls from other threads are made.
     pub(crate) ports: Ports,
+    /// What is asked of them from here, and by them.
+    pub(crate) asks: Asks,
     /// Connections that have bytes to send.
     dirty: RefCell<Vec<Rc<Connection>>>,
     /// Connections whose receive ended because the pool was empty.
@@ -70,7 +73,8 @@ pub(crate) struct Shard {
     now: Cell<Instant>,
     /// The same, in microseconds since the shard started.
     now_us: Cell<u64>,
-    /// When each connection's first timer is due, and the connection's key.
+    /// When each connection's first timer is due, and the connection's key; or an ask's, with
+    /// [`ASK_TIMER`].
     timers: RefCell<BTreeSet<(u64, u64)>>,
     /// When the first of them is due.
     next_timer_us: Cell<u64>,
@@ -169,6 +173,9 @@ const DESCRIPTORS: usize = 13;
 /// has the bit of a listener, and there are not so many.
 pub(crate) const MAIL_TOKEN: u64 = u64::MAX;
 
+/// The bit of a timer's key that says that it is an ask's. No connection's key has it.
+const ASK_TIMER: u64 = 1 << 63;
+
 #[derive(Default)]
 struct SpareBuffers {
     buffers: Vec<Vec<u8>>,
@@ -224,6 +231,7 @@ impl Shard {
             remote: Remote { mail, stop: Arc::default(), drain_ms: Arc::default() },
             mailboxes,
             ports: Ports::default(),
+            asks: Asks::default(),
             dirty: RefCell::default(),
             starved: RefCell::default(),
             spare: RefCell::default(),
@@ -385,6 +393,20 @@ impl Shard {
         }
     }
 
+    /// Enters when an ask ends at the latest.
+    pub(crate) fn set_ask_timer(&self, key: u64, due_us: u64) {
+        self.timers.borrow_mut().insert((due_us, key | ASK_TIMER));
+        if due_us < self.next_timer_us.get() {
+            self.next_timer_us.set(due_us);
+            self.wake_driver();
+        }
+    }
+
+    /// Forgets the timer of an ask.
+    pub(crate) fn clear_ask_timer(&self, key: u64, due_us: u64) {
+        self.timers.borrow_mut().remove(&(due_us, key | ASK_TIMER));
+    }
+
     /// Looks at the timers of every connection that may have one due.
     pub(crate) fn fire_timers(&self) {
         let now_us = self.now_us.get();
@@ -397,6 +419,10 @@ impl Shard {
             };
             timers.remove(&(due_us, key));
             drop(timers);
+            if key & ASK_TIMER != 0 {
+                self.asks.seats.wake(self, key & !ASK_TIMER);
+                continue;
+            }
             let connection = self.connections.borrow().get(key).cloned();
             if let Some(connection) = connection {
                 connection.timer_us.set(u64::MAX);
@@ -502,6 +528,11 @@ impl Shard {
         self.counters.calls_spawned.add(1);
     }
 
+    /// Counts a task that the driver is to give way to as to a handler's.
+    pub(crate) fn task_begins(&self) {
+        self.spawned.set(self.spawned.get() + 1);
+    }
+
     /// Counts a task's handler that is done.
     pub(crate) fn handler_done(&self) {
         self.spawned.set(self.spawned.get() - 1);
@@ -576,6 +607,7 @@ impl Shard {
         self.ports.clear();
         self.dirty.take();
         self.starved.take();
+        self.asks.close(self);
     }
 
     /// Waits until the shard has begun to stop.
