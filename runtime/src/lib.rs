@@ -22,12 +22,14 @@ mod connection;
 mod context;
 mod counters;
 mod dispatch;
+mod draining;
 mod driver;
 mod endpoints;
 mod events;
 mod executor;
 pub mod handle;
 mod heartbeat;
+mod ids;
 mod inbox;
 mod intercept;
 mod listener;
@@ -76,6 +78,8 @@ pub use crate::{
     context::Context,
     counters::{RoundTrips, ShardCounters},
     handle::{Handle, HandleConfig},
+    draining::{Draining, Unfinished, draining},
+    ids::{Ids, IdsError},
     intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},
     pack::Compression,
     run::{RunConfig, counters, run, sleep, spawn, yield_now},

@@ -88,7 +88,7 @@ impl RunConfig {
 
 /// Spawns a task on this thread's executor, where it runs on its own. It may make calls.
 ///
-/// It is dropped when the shard stops. A panic in it stops the shard, as a panic of the future
+/// It is dropped when the shard stops; [`draining`](crate::draining) tells it before. A panic in it stops the shard, as a panic of the future
 /// that [`run`] was given does; handlers are another matter, theirs fail a call.
 ///
 /// Panics outside of an executor, as there is nowhere for it to run.

@@ -27,6 +27,7 @@ use crate::{
     counters::{Counters, RoundTrips, ShardCounters},
     dispatch,
     executor::{self, ExecutorConfig, ExecutorEnd, ExecutorThread},
+    ids::{Ids, IdsError, ServerNumber},
     listener,
     mail::Mailboxes,
     service::Service,
@@ -120,8 +121,20 @@ struct Setup<F> {
     calls: &'static [MethodInfo],
     counters: Arc<CachePadded<Counters>>,
     mailboxes: Mailboxes,
+    number: Arc<ServerNumber>,
     factory: F,
     started: SyncSender<Result<Remote, ShardError>>,
+}
+
+impl ShardInfo {
+    /// The ids of the shard, to be asked for where its service value is made.
+    ///
+    /// # Errors
+    ///
+    /// On another thread than the shard's, and where sixteen other servers of this process make ids.
+    pub fn ids(&self) -> Result<Ids, IdsError> {
+        Ids::here(self.index)
+    }
 }
 
 impl Server {
@@ -180,7 +193,8 @@ impl ServerBuilder {
     }
 
     /// Serves. `factory` makes the service value of each shard, on the shard's thread; values
-    /// share nothing unless it makes them so.
+    /// share nothing unless it makes them so. Tasks that it [spawns](crate::spawn) run on the shard
+    /// and end with it; [`draining`](crate::draining) tells them before.
     ///
     /// Returns once every shard accepts. With port 0 the kernel chooses one, for all of them.
     /// Other processes of this user can listen on the same port (SO_REUSEPORT), and then share
@@ -209,15 +223,25 @@ impl ServerBuilder {
         let mut server = ServerHandle { address, shards: Vec::with_capacity(cores.len()) };
         let count = cores.len() as u16;
         let mailboxes = Mailboxes::new(cores.len()).map_err(ShardError::from)?;
+        let number = Arc::<ServerNumber>::default();
         for (index, (core, listener)) in (0..).zip(cores.into_iter().zip(listeners)) {
             let info = ShardInfo { index, count, core };
             // A failure drops the handle, which stops the shards that run.
             let (counters, factory) = (Arc::default(), factory.clone());
             let (started, has_started) = sync_channel(1);
             let (config, calls) = (self.shard.clone(), self.calls);
-            let mailboxes = mailboxes.clone();
-            let setup =
-                Setup { config, info, listener, calls, counters, mailboxes, factory, started };
+            let (mailboxes, number) = (mailboxes.clone(), Arc::clone(&number));
+            let setup = Setup {
+                config,
+                info,
+                listener,
+                calls,
+                counters,
+                mailboxes,
+                number,
+                factory,
+                started,
+            };
             server.shards.push(start(setup, &has_started)?);
         }
         Ok(server)
@@ -320,6 +344,7 @@ impl Drop for ServerHandle {
 /// has ended or the grace is over.
 pub(crate) fn begin_drain(shard: &Rc<Shard>) {
     shard.is_draining.set(true);
+    shard.farewells.begin(shard);
     listener::close_all(shard);
     let status = Status::new(Code::Unavailable, "the server stops");
     let connections = shard.connections.borrow().values();
@@ -345,6 +370,7 @@ pub(crate) fn begin_drain(shard: &Rc<Shard>) {
 /// to every peer.
 pub(crate) fn begin_stop(shard: &Rc<Shard>) {
     shard.is_stopping.set(true);
+    shard.farewells.begin(shard);
     listener::close_all(shard);
     let status = Status::new(Code::Unavailable, "the server stops");
     let connections = shard.connections.borrow().values();
@@ -384,7 +410,8 @@ where
     S: Service,
     F: Fn(ShardInfo) -> S,
 {
-    let Setup { config, info, listener, calls, counters, mailboxes, factory, started } = setup;
+    let Setup { config, info, listener, calls, counters, mailboxes, number, factory, started } =
+        setup;
     let place = ShardPlace { index: info.index, count: info.count };
     let shard = match Shard::start(config, place, counters, mailboxes) {
         Ok(shard) => shard,
@@ -396,6 +423,8 @@ where
     };
     let served = tasks::guard(async {
         shard.asks.state.is_coming();
+        // It had none before.
+        let _ = shard.server_number.set(number);
         let service = Rc::new(factory(info));
         shard.asks.state.set(&service, &shard);
         let dispatch = dispatch::dispatcher(service, &shard);

@@ -5,7 +5,7 @@
 //! which others ask it to stop or leave it errands. The driver (`driver.rs`) is what moves it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeSet,
     hash::{BuildHasher, RandomState},
     io,
@@ -25,11 +25,13 @@ use crate::{
     config::{SPARE_SEND_BUFFERS_MAX, SPARE_SEND_BYTES_MAX, ShardConfig},
     connection::{Connection, State},
     counters::Counters,
+    draining::Farewells,
     driver,
     endpoints::Endpoints,
     executor::{self, Knocker},
     handle::Ports,
     heartbeat::Heartbeat,
+    ids::{IdSource, ServerNumber},
     listener::{self, Listener},
     mail::{Mailbox, Mailboxes},
     ring::{Bell, OwnedPool, Pool, Ring, RingError},
@@ -62,6 +64,12 @@ pub(crate) struct Shard {
     pub(crate) ports: Ports,
     /// What is asked of them from here, and by them.
     pub(crate) asks: Asks,
+    /// Tasks to be told of the end, and waited for.
+    pub(crate) farewells: Farewells,
+    /// Where ids come from, once one was asked for.
+    pub(crate) ids: OnceCell<Rc<IdSource>>,
+    /// What they have of the server; none on a shard that is not a server's.
+    pub(crate) server_number: OnceCell<Arc<ServerNumber>>,
     /// Connections that have bytes to send.
     dirty: RefCell<Vec<Rc<Connection>>>,
     /// Connections whose receive ended because the pool was empty.
@@ -232,6 +240,9 @@ impl Shard {
             mailboxes,
             ports: Ports::default(),
             asks: Asks::default(),
+            farewells: Farewells::default(),
+            ids: OnceCell::new(),
+            server_number: OnceCell::new(),
             dirty: RefCell::default(),
             starved: RefCell::default(),
             spare: RefCell::default(),
@@ -339,6 +350,16 @@ impl Shard {
     /// The time of this turn, to the nanosecond.
     pub(crate) fn now(&self) -> Instant {
         self.now.get()
+    }
+
+    /// When the shard started.
+    pub(crate) fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    /// Whether the shard has begun to drain or to stop.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_draining.get() || self.is_stopping.get()
     }
 
     /// Notes the time.
@@ -619,9 +640,9 @@ impl Shard {
         Poll::Pending
     }
 
-    /// Waits until no connection is left.
+    /// Waits until no connection is left, nor a task that is to finish something.
     pub(crate) fn poll_empty(&self, waker: &Waker) -> Poll<()> {
-        if self.connections.borrow().len() == 0 {
+        if self.connections.borrow().len() == 0 && self.farewells.are_over() {
             return Poll::Ready(());
         }
         self.keep_stopped_waker(waker);
