@@ -113,6 +113,8 @@ pub fn message(args: TokenStream, item: TokenStream) -> TokenStream {
 ///   `60m`; a whole number of `us`, `ms`, `s` or `m`. None unless given.
 /// - `oneway`: there is no reply; the method returns nothing, and takes no streams.
 /// - `idempotent`: a call may be made twice without harm.
+/// - `class = "latency"`, `"normal"` or `"bulk"`: in which order calls that came together begin on
+///   a shard, `ringcall::Class`.
 /// - `no_cancel`: the handler is finished also when its caller gave up.
 /// - `id = 7`: the id on the wire; FNV-1a (32 bits) of `Kv.get` unless given.
 ///

@@ -3,7 +3,7 @@
 use syn::{Attribute, Error, Ident, TraitItemFn, Type, ext::IdentExt};
 
 use crate::{
-    options::RpcOptions,
+    options::{Class, RpcOptions},
     signature::{Reader, Stream},
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Method {
     pub(crate) timeout_us: u32,
     pub(crate) idempotent: bool,
     pub(crate) no_cancel: bool,
+    pub(crate) class: Option<Class>,
 }
 
 /// What a call consists of beside its request.
@@ -90,6 +91,7 @@ impl Method {
             timeout_us: options.timeout_us.unwrap_or(0),
             idempotent: options.idempotent,
             no_cancel: options.no_cancel,
+            class: options.class,
         })
     }
 }
@@ -206,10 +208,12 @@ mod tests {
             oneway: true,
             idempotent: true,
             no_cancel: true,
+            class: Some(Class::Bulk),
         };
         let method = Method::new(&method, &options, "Kv").unwrap();
         assert_eq!((method.id, method.timeout_us), (7, 5_000));
         assert!(method.idempotent && method.no_cancel);
+        assert_eq!(method.class, Some(Class::Bulk));
         assert_eq!(method.kind.name(), "OneWay");
         assert!(method.kind.answer().is_none());
     }

@@ -21,8 +21,18 @@ pub(crate) struct RpcOptions {
     pub(crate) oneway: bool,
     /// A call may be made twice without harm.
     pub(crate) idempotent: bool,
+    /// How urgent its calls are.
+    pub(crate) class: Option<Class>,
     /// A handler is finished although its caller gave up.
     pub(crate) no_cancel: bool,
+}
+
+/// How urgent the calls of a method are: a variant of `ringcall::Class`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Latency,
+    Normal,
+    Bulk,
 }
 
 /// The name that `#[service(...)]` gives, if it does.
@@ -69,6 +79,7 @@ impl RpcOptions {
         match given.name.as_str() {
             "id" => given.set(&mut self.id, ID, parse_id),
             "timeout" => given.set(&mut self.timeout_us, timeout::TIMEOUT, timeout::parse),
+            "class" => given.set(&mut self.class, CLASS, parse_class),
             "oneway" => given.switch_on(&mut self.oneway),
             "idempotent" => given.switch_on(&mut self.idempotent),
             "no_cancel" => given.switch_on(&mut self.no_cancel),
@@ -150,6 +161,17 @@ fn parse_id(value: TokenStream) -> Result<u32, Error> {
     }
 }
 
+fn parse_class(value: TokenStream) -> Result<Class, Error> {
+    let class = syn::parse2::<LitStr>(value.clone()).ok();
+    let class = class.and_then(|class| match class.value().as_str() {
+        "latency" => Some(Class::Latency),
+        "normal" => Some(Class::Normal),
+        "bulk" => Some(Class::Bulk),
+        _ => None,
+    });
+    class.ok_or_else(|| Error::new_spanned(value, CLASS))
+}
+
 fn parse_name(value: TokenStream) -> Result<String, Error> {
     match syn::parse2::<LitStr>(value.clone()) {
         Ok(name) if name.value().split('.').all(is_identifier) => Ok(name.value()),
@@ -165,10 +187,12 @@ fn is_identifier(text: &str) -> bool {
 
 const SERVICE_OPTIONS: &str = "the only option is `name = \"acme.Kv\"`";
 const RPC_OPTIONS: &str = "the options are `timeout = \"5ms\"`, `oneway`, `idempotent`, \
-    `no_cancel` and `id = N`";
+    `no_cancel`, `class = \"latency\"` and `id = N`";
 const TWICE: &str = "this option is given twice";
 const NAME: &str = "a service's name is identifiers with dots between them; expected \
     `name = \"acme.Kv\"`";
+const CLASS: &str = "a method's class is `\"latency\"`, `\"normal\"` or `\"bulk\"`; expected \
+    `class = \"latency\"`";
 const ID: &str = "a method's id is a number from 0 to 4294967295; expected `id = N`";
 
 #[cfg(test)]
@@ -295,6 +319,7 @@ mod tests {
             quote!(oneway),
             quote!(idempotent),
             quote!(no_cancel),
+            quote!(class = "bulk"),
         ] {
             let (_, errors) = take(vec![parse_quote!(#[rpc(#option, #option)])]);
             assert_eq!(errors, [TWICE]);

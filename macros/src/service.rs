@@ -15,7 +15,7 @@ use crate::{
     errors::{Errors, with_errors},
     lifetimes,
     method::{Kind, Method},
-    options::{self, RpcOptions},
+    options::{self, Class, RpcOptions},
     send,
     signature::Stream,
 };
@@ -154,6 +154,7 @@ impl Service<'_> {
     fn server(&self) -> TokenStream {
         let Self { visibility, item, server, client, cfgs, name, .. } = self;
         let about = format!("Serves a [`{item}`]: reads each request, calls it, and replies.");
+        let classes = self.classes();
         let arms = self.methods.iter().map(|method| self.arm(method));
         let allow_deprecated = (self.methods.iter())
             .any(|method| deprecated(&method.attributes).next().is_some())
@@ -182,6 +183,7 @@ impl Service<'_> {
             impl<__S: #item + 'static> ::ringcall::Service for #server<__S> {
                 const NAME: &'static str = #name;
                 const METHODS: &'static [::ringcall::MethodInfo] = #client::METHODS;
+                #classes
                 type State = __S;
 
                 #[inline]
@@ -210,6 +212,37 @@ impl Service<'_> {
                 }
             }
         }
+    }
+
+    /// The classes of the methods, where one is said to have one.
+    fn classes(&self) -> Option<TokenStream> {
+        let client = &self.client;
+        let has_class = |method: &&Method| method.class.is_some_and(|class| class != Class::Normal);
+        let arms = self.methods.iter().filter(has_class).map(|method| {
+            let Method { constant, attributes, .. } = method;
+            let cfgs = cfgs(attributes);
+            let class = match method.class {
+                Some(Class::Latency) => quote!(Latency),
+                Some(Class::Bulk) => quote!(Bulk),
+                Some(Class::Normal) | None => quote!(Normal),
+            };
+            quote!(#(#cfgs)* #client::#constant => ::ringcall::Class::#class,)
+        });
+        let arms: Vec<_> = arms.collect();
+        (!arms.is_empty()).then(|| {
+            quote! {
+                const HAS_CLASSES: bool = true;
+
+                #[allow(deprecated)]
+                #[inline]
+                fn class(method: u32) -> ::ringcall::Class {
+                    match method {
+                        #(#arms)*
+                        _ => ::ringcall::Class::Normal,
+                    }
+                }
+            }
+        })
     }
 
     /// What the server does when this method is called.

@@ -139,6 +139,17 @@ pub(crate) const SPARE_REQUEST_LEN_MAX: usize = 4096;
 /// wait, as asks may wait on the other shard for as long as they like.
 pub(crate) const ASKS_IN_FLIGHT_MAX: u32 = 4096;
 
+/// Calls of bulk methods that may wait on a shard before they begin; one more is refused. Each
+/// keeps its request.
+pub(crate) const BULK_CALLS_WAITING_MAX: usize = 4096;
+
+/// Time for bulk in each turn, once there is any: what a call of a latency method may wait for
+/// bulk, and for the bulk handler that runs then. Shorter, and the turns cost more than the bulk.
+pub(crate) const BULK_TIME_PER_TURN: Duration = Duration::from_micros(50);
+
+/// Bulk calls that begin or go on in one turn, however short they are.
+pub(crate) const BULK_PER_TURN_MAX: usize = 64;
+
 /// Period of a shard's heartbeat while calls are in flight.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(10);
 

@@ -5,18 +5,21 @@
 //! nothing else.
 
 use std::{
+    cell::{Cell, RefCell},
     future::Future,
     panic::{self, AssertUnwindSafe},
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use ringcall_codec::{CallId, MethodInfo};
 
 use crate::{
+    classes::{Class, Deferred, GoOn},
     config::SPARE_SLOTS_MAX,
     connection::Connection,
+    events::overload,
     ring::Lease,
     seats::Seat,
     service::{CallTag, Incoming, Owned, Service},
@@ -32,6 +35,9 @@ pub(crate) trait Dispatch {
     /// What makes a call up is passed apart, in registers, and put together in the place where
     /// its handler will run.
     fn dispatch(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease);
+
+    /// Begins with a call that has waited for more urgent ones.
+    fn run(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease);
 
     /// The methods served.
     fn methods(&self) -> &'static [MethodInfo];
@@ -76,6 +82,17 @@ where
 {
     #[inline]
     fn dispatch(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease) {
+        if S::HAS_CLASSES {
+            let class = S::class(tag.method());
+            if class != Class::Latency {
+                return defer(class, connection, call, tag, body);
+            }
+        }
+        self.run(connection, call, tag, body);
+    }
+
+    #[inline]
+    fn run(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease) {
         let Home { slots, shard } = &*self.home;
         let mut slot = slots.place(|| {
             let incoming = Incoming::new(connection, call, tag, body);
@@ -108,7 +125,25 @@ where
         let seat = is_stoppable.then(|| Seat::new(connection, call));
         self.home.shard.handler_spawned();
         let home = Rc::clone(&self.home);
-        tasks::spawn(Waiting { slot: Some(slot), seat, home });
+        let waiting = Waiting { slot: Some(slot), seat, home };
+        if S::HAS_CLASSES && S::class(tag.method()) == Class::Bulk {
+            return tasks::spawn(WaitingInBulk(Rc::new(Bulk::new(waiting))));
+        }
+        tasks::spawn(waiting);
+    }
+}
+
+/// Keeps a call that is not to begin before everything was looked at that has come.
+fn defer(class: Class, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease) {
+    // It is what this call was given to.
+    let Some(serves) = connection.serves.borrow().clone() else { return };
+    let (connection, came) = (Rc::clone(connection), connection.taken_at());
+    let shard = Rc::clone(&connection.shard);
+    let deferred = Deferred { serves, connection, call, tag, body, came };
+    if class != Class::Bulk {
+        shard.backlog.defer_normal(deferred);
+    } else if let Err(deferred) = shard.backlog.defer_bulk(deferred) {
+        deferred.refuse(&overload());
     }
 }
 
@@ -137,6 +172,68 @@ impl<F: Future<Output = ()>> Future for Waiting<F> {
         }
         shard.handler_done();
         Poll::Ready(())
+    }
+}
+
+/// The task of a bulk handler that waits: it goes on when the shard has time for bulk, and not when
+/// it is woken.
+struct WaitingInBulk<F: Future>(Rc<Bulk<F>>);
+
+struct Bulk<F: Future> {
+    /// Nothing once it is done, and while it is polled.
+    waiting: RefCell<Option<Waiting<F>>>,
+    /// That of the task.
+    waker: RefCell<Waker>,
+    is_queued: Cell<bool>,
+    /// Not counted: the shard's queue may be what keeps this.
+    shard: Weak<Shard>,
+}
+
+impl<F: Future> Bulk<F> {
+    fn new(waiting: Waiting<F>) -> Self {
+        let shard = Rc::downgrade(&waiting.home.shard);
+        let (waiting, waker) = (RefCell::new(Some(waiting)), RefCell::new(Waker::noop().clone()));
+        Self { waiting, waker, is_queued: Cell::new(false), shard }
+    }
+}
+
+impl<F: Future<Output = ()> + 'static> Future for WaitingInBulk<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let bulk = &self.get_mut().0;
+        if bulk.waiting.borrow().is_none() {
+            return Poll::Ready(());
+        }
+        bulk.waker.borrow_mut().clone_from(cx.waker());
+        if !bulk.is_queued.replace(true)
+            && let Some(shard) = bulk.shard.upgrade()
+        {
+            shard.backlog.go_on_later(Rc::<Bulk<F>>::clone(bulk));
+            shard.wake_driver();
+        }
+        Poll::Pending
+    }
+}
+
+impl<F: Future<Output = ()>> GoOn for Bulk<F> {
+    fn go_on(&self) {
+        self.is_queued.set(false);
+        let Some(mut waiting) = self.waiting.take() else { return };
+        let waker = self.waker.borrow().clone();
+        if Pin::new(&mut waiting).poll(&mut Context::from_waker(&waker)).is_pending() {
+            *self.waiting.borrow_mut() = Some(waiting);
+        } else if let Some(shard) = self.shard.upgrade() {
+            // The task ends.
+            shard.wake_task(&waker);
+        }
+    }
+}
+
+impl<F: Future> Drop for WaitingInBulk<F> {
+    fn drop(&mut self) {
+        // It may still be queued, and is not to be polled any more.
+        drop(self.0.waiting.take());
     }
 }
 

@@ -119,6 +119,10 @@ impl Driver {
         if shard.remote.mail.has_mail() {
             found_work |= shard.remote.mail.run(shard);
         }
+        if !shard.backlog.is_empty() {
+            shard.backlog.run();
+            found_work = true;
+        }
         if found_work {
             shard.counters.turns.add(1);
         }

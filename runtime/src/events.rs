@@ -86,6 +86,12 @@ impl Connection {
             self.inboxes.begin(StreamId { call, is_made_here: false });
         }
         serves.dispatch(self, call, tag, body);
+        self.end_if_peer_finished();
+    }
+
+    /// Ends the connection where its peer waits for nothing any more.
+    #[inline]
+    pub(crate) fn end_if_peer_finished(self: &Rc<Self>) {
         if self.state() == State::PeerFinished {
             self.end_if_done();
         }
@@ -207,7 +213,7 @@ fn body_of(header: &Header, payload: Lease) -> Lease {
 }
 
 #[cold]
-fn overload() -> Status {
+pub(crate) fn overload() -> Status {
     Status::new(Code::ResourceExhausted, "the server has no room for the call; try later")
         .not_executed()
 }

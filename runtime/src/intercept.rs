@@ -13,6 +13,7 @@ use std::{
 use ringcall_codec::{Code, Metadata, MethodInfo, Status};
 
 use crate::{
+    classes::Class,
     context::Context,
     service::{Incoming, Service},
 };
@@ -94,7 +95,12 @@ pub fn intercept<I: Intercept, S: Service>(interceptor: I, service: S) -> Interc
 impl<I: Intercept, S: Service> Service for Intercepted<I, S> {
     const NAME: &'static str = S::NAME;
     const METHODS: &'static [MethodInfo] = S::METHODS;
+    const HAS_CLASSES: bool = S::HAS_CLASSES;
     type State = S::State;
+
+    fn class(method: u32) -> Class {
+        S::class(method)
+    }
 
     fn state(&self) -> &S::State {
         self.service.state()

@@ -15,6 +15,7 @@ extern crate self as ringcall;
 pub mod blocking;
 mod call;
 mod callers;
+mod classes;
 mod client;
 mod config;
 mod config_file;
@@ -69,6 +70,7 @@ pub use rkyv;
 pub use crate::run::is_in_receive_pool;
 pub use crate::{
     call::{Call, OneWay, Response},
+    classes::Class,
     client::{Client, ClientConfig, ConnectError},
     config::{
         COMPRESS_FROM_DEFAULT, ConfigError, SEND_BUFFER_MAX_DEFAULT, SHARD_CALLS_MAX_DEFAULT,

@@ -9,6 +9,7 @@ use ringcall_codec::{
 use rkyv::Deserialize;
 
 use crate::{
+    classes::Class,
     connection::Connection,
     context::Context,
     intercept::Outcome,
@@ -23,6 +24,14 @@ pub trait Service: 'static {
 
     /// Its methods.
     const METHODS: &'static [MethodInfo];
+
+    /// Whether its methods are of different classes. Where they are not, calls begin as they come.
+    const HAS_CLASSES: bool = false;
+
+    /// The class of the method with this id.
+    fn class(_method: u32) -> Class {
+        Class::Normal
+    }
 
     /// What other shards ask for: what implements the service's trait.
     type State: 'static;

@@ -22,6 +22,7 @@ use crossbeam::utils::CachePadded;
 use ringcall_codec::{Scratch, ShardPlace};
 
 use crate::{
+    classes::Backlog,
     config::{SPARE_SEND_BUFFERS_MAX, SPARE_SEND_BYTES_MAX, ShardConfig},
     connection::{Connection, State},
     counters::Counters,
@@ -64,6 +65,8 @@ pub(crate) struct Shard {
     pub(crate) ports: Ports,
     /// What is asked of them from here, and by them.
     pub(crate) asks: Asks,
+    /// Calls that wait for more urgent ones.
+    pub(crate) backlog: Backlog,
     /// Tasks to be told of the end, and waited for.
     pub(crate) farewells: Farewells,
     /// Where ids come from, once one was asked for.
@@ -240,6 +243,7 @@ impl Shard {
             mailboxes,
             ports: Ports::default(),
             asks: Asks::default(),
+            backlog: Backlog::default(),
             farewells: Farewells::default(),
             ids: OnceCell::new(),
             server_number: OnceCell::new(),
@@ -316,6 +320,7 @@ impl Shard {
     pub(crate) fn has_work(&self) -> bool {
         self.has_news.get()
             || self.remote.mail.has_mail()
+            || !self.backlog.is_empty()
             || !self.gave_way.borrow().is_empty()
             || self.can_feed_starved()
             || self.must_stop()
@@ -629,6 +634,7 @@ impl Shard {
         self.dirty.take();
         self.starved.take();
         self.asks.close(self);
+        self.backlog.close();
     }
 
     /// Waits until the shard has begun to stop.

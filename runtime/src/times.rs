@@ -56,7 +56,8 @@ impl BesideReply {
             return None;
         }
         let handler_began = Instant::now();
-        let queue = handler_began.saturating_duration_since(connection.taken_at());
+        let came = connection.shard.backlog.came().unwrap_or_else(|| connection.taken_at());
+        let queue = handler_began.saturating_duration_since(came);
         let stopwatch = Some(Stopwatch { queue, handler_began });
         let mut beside = Self { stopwatch, ..Self::default() };
         beside.set_metadata(Metadata::new());
