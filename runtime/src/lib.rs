@@ -38,6 +38,7 @@ mod long_frames;
 mod mail;
 pub mod operations;
 mod pack;
+mod placement;
 mod receive;
 #[doc(hidden)]
 pub mod ring;
@@ -84,6 +85,7 @@ pub use crate::{
     ids::{Ids, IdsError},
     intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},
     pack::Compression,
+    placement::{Placement, PlacementError},
     run::{RunConfig, counters, run, sleep, spawn, yield_now},
     server::{ServeError, Server, ServerBuilder, ServerHandle, ShardInfo, Stopper},
     service::{Incoming, Request, Retained, Service},

@@ -30,6 +30,7 @@ use crate::{
     ids::{Ids, IdsError, ServerNumber},
     listener,
     mail::Mailboxes,
+    placement::{Placement, PlacementError},
     service::Service,
     shard::{self, Remote, Shard, ShardError},
     socket::{self, SocketConfig},
@@ -43,7 +44,7 @@ pub struct Server(());
 /// What to serve on.
 #[derive(Clone, Debug, Default)]
 pub struct ServerBuilder {
-    cores: Option<Vec<usize>>,
+    placement: Placement,
     shard: ShardConfig,
     socket: SocketConfig,
     backlog: Option<u32>,
@@ -94,6 +95,9 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The shards cannot be placed so on this host.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// A shard cannot start.
     #[error(transparent)]
     Shard(#[from] ShardError),
@@ -138,7 +142,7 @@ impl ShardInfo {
 }
 
 impl Server {
-    /// A server with the defaults: a shard on each core that this process may use.
+    /// A server with the defaults: a shard on each hardware thread that this process may use.
     pub fn builder() -> ServerBuilder {
         ServerBuilder::default()
     }
@@ -150,15 +154,22 @@ impl ServerBuilder {
     #[must_use]
     pub fn config(mut self, config: ServerConfig) -> Self {
         let ServerConfig { cores, backlog, shard, socket } = config;
-        (self.cores, self.backlog) = (cores, Some(backlog));
+        self.placement = cores.map_or_else(Placement::default, Placement::cores);
+        self.backlog = Some(backlog);
         (self.shard, self.socket) = (shard, socket);
         self
     }
 
-    /// The cores to run shards on, one shard each time a core is named.
+    /// The cores to run shards on, one shard each time a core is named: [`Placement::cores`].
     #[must_use]
-    pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
-        self.cores = Some(cores.into_iter().collect());
+    pub fn cores(self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.placement(Placement::cores(cores))
+    }
+
+    /// Where shards run. Default: one on every hardware thread that the process may use.
+    #[must_use]
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
         self
     }
 
@@ -213,7 +224,7 @@ impl ServerBuilder {
         S: Service,
         F: Fn(ShardInfo) -> S + Clone + Send + 'static,
     {
-        let cores = usable_cores(self.cores.as_deref())?;
+        let cores = usable_cores(&self.placement)?;
         self.shard.validate().map_err(ShardError::from)?;
         self.socket.validate().map_err(ShardError::from)?;
         shard::check_process(&self.shard, cores.len())?;
@@ -463,16 +474,15 @@ fn ended_badly(index: u16, end: Option<ExecutorEnd>) -> ServeError {
     }
 }
 
-/// The cores to use: those that were named, or all there are.
-fn usable_cores(named: Option<&[usize]>) -> Result<Vec<usize>, ServeError> {
-    let cores = match named {
-        Some(named) => named.to_vec(),
-        None => executor::usable_cores()?,
+/// The cores to use, a shard each.
+fn usable_cores(placement: &Placement) -> Result<Vec<usize>, ServeError> {
+    let check = |shards| match shards {
+        1..=1024 => Ok(()),
+        _ => Err(ServeError::Cores(shards)),
     };
-    if cores.is_empty() || cores.len() > 1024 {
-        return Err(ServeError::Cores(cores.len()));
-    }
-    executor::check_cores(&cores)?;
+    placement.named().map_or(Ok(()), check)?;
+    let cores = placement.on_this_host()?;
+    check(cores.len())?;
     Ok(cores)
 }
 

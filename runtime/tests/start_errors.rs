@@ -14,8 +14,8 @@ use std::{
 };
 
 use ringcall::{
-    ConnectError, RunConfig, ServeError, ServerBuilder, ShardConfig, ShardError, prelude::*,
-    ring::RingError,
+    ConnectError, Placement, RunConfig, ServeError, ServerBuilder, ShardConfig, ShardError,
+    prelude::*, ring::RingError,
 };
 use support::{
     server::usable_cores,
@@ -56,7 +56,7 @@ fn a_core_that_does_not_exist_is_an_error_that_says_which_do() {
     let named: Vec<_> = available.iter().map(usize::to_string).collect();
     for core in [1023, 1024, usize::MAX] {
         let error = refusal(Server::builder().cores([available[0], core]), ANY_PORT);
-        assert_says(&error, &[&format!("core {core}"), &named.join(", ")]);
+        assert_says(&error, &[&format!("core {core} is not there"), "node 0 has cores"]);
         let error = RunConfig::new().core(core).run(async {}).unwrap_err();
         assert_says(&error.to_string(), &[&format!("core {core}"), &named.join(", ")]);
     }
@@ -69,6 +69,21 @@ fn no_core_or_too_many_are_an_error_that_says_how_many() {
     assert_says(&error, &["0 cores", "1 to 1024"]);
     let error = refusal(Server::builder().cores([first; 1025]), ANY_PORT);
     assert_says(&error, &["1025 cores", "1 to 1024"]);
+    let error = refusal(Server::builder().placement(Placement::threads().count(0)), ANY_PORT);
+    assert_says(&error, &["0 cores", "1 to 1024"]);
+}
+
+#[test]
+fn a_placement_that_the_host_has_no_cores_for_is_an_error_that_says_what_it_has() {
+    let none = Placement::physical().skip(usable_cores());
+    for (placement, says) in [
+        (Placement::threads().node(1023), "node 1023 is not there"),
+        (Placement::threads().count(1025), "1025 shards are wanted"),
+        (none, "the placement leaves 0 cores"),
+    ] {
+        let error = refusal(Server::builder().placement(placement), ANY_PORT);
+        assert_says(&error, &[says, "node 0 has cores"]);
+    }
 }
 
 #[test]
