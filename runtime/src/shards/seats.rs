@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Seats {
     table: RefCell<Slab<Rc<dyn Waits>>>,
     /// Seats taken, by the shard that was asked.
-    in_flight: RefCell<Vec<u32>>,
+    in_flight: RefCell<Box<[u32]>>,
     is_closed: Cell<bool>,
 }
 
