@@ -14,7 +14,9 @@
 //! process, and `core_load` what each core was used for; `measure` makes figures of it; `host` and `report` write them down. `sweep` runs at rate after rate, and
 //! `compare` two builds in turn. `selftest` shows that they
 //! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
-//! between them; `probe` makes single calls and says where the time of each went.
+//! between them; `doctor` reads what of this host is in the way, and `tune` finds the settings that
+//! suit a load (`verdict` says what differs, for it and for `compare`); `probe` makes single calls
+//! and says where the time of each went.
 
 mod allocations;
 mod args;
