@@ -138,3 +138,13 @@ fn beside_tokio_serves_calls_and_stops() {
 fn main_loop_has_calls_on_their_way() {
     assert_eq!(output_of("main_loop"), "1000 rounds, the sum is 249500\n");
 }
+
+#[test]
+fn sharded_state_is_asked_for_where_it_is() {
+    let expected = "\
+        Ada has 3 points\n\
+        Grace has 4 points\n\
+        Ada has 8 points\n\
+        all have 12 points\n";
+    assert_eq!(output_of("sharded_state"), expected);
+}
