@@ -58,6 +58,10 @@ pub(crate) struct Connection {
     waiting_bytes: Cell<usize>,
     /// Whether the connection is in its shard's list of those with bytes to send.
     pub(crate) is_dirty: Cell<bool>,
+    /// Number of the reply on it that is measured; zero where none is.
+    pub(crate) watch: Cell<u8>,
+    /// Replies that were encoded and are not with the ring.
+    pub(crate) replies_unsent: Cell<u32>,
     pub(crate) socket: Socket,
     pub(crate) key: u64,
     /// Where the bytes end that are being sent; zero where none are.
@@ -126,6 +130,8 @@ impl Connection {
                 interleaver: RefCell::default(),
                 waiting_bytes: Cell::new(0),
                 is_dirty: Cell::new(false),
+                watch: Cell::new(0),
+                replies_unsent: Cell::new(0),
                 socket,
                 key,
                 sending_to: Cell::new(0),
@@ -263,6 +269,7 @@ impl Connection {
     fn send(&self, Piece { bytes, range, more }: Piece) {
         self.sending_to.set(range.end);
         self.shard.counters.sends.add(1);
+        self.shard.send_begins(self);
         self.shard.ring.borrow_mut().send_some(&self.socket, self.key, bytes, range, more);
     }
 
@@ -276,6 +283,9 @@ impl Connection {
                 if from + sent < to {
                     self.send(Piece { bytes, range: from + sent..to, more: false });
                     return;
+                }
+                if self.watch.get() != 0 {
+                    self.shard.watched_sent(self);
                 }
                 let spare = self.interleaver.borrow_mut().sent(bytes);
                 spare.into_iter().for_each(|bytes| self.shard.keep_spare(bytes));
@@ -513,6 +523,7 @@ impl Connection {
             self.shard.ring.borrow_mut().cancel(op);
         }
         self.shard.clear_timer(self);
+        self.shard.ends_watch(self);
         self.callers.fail_all(&self.shard, &Status::new(Code::Unavailable, why.to_owned()));
         self.seats.stop_all(&self.shard);
         self.inboxes.cut(&self.shard);

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 
-use ringcall_codec::{CallId, Metadata, MetadataRef, ShardPlace};
+use ringcall_codec::{CallId, Code, Metadata, MetadataRef, ShardPlace};
 
 use crate::{
     client::Client,
@@ -87,6 +87,16 @@ impl Context {
             return None;
         }
         self.connection.session.borrow().deadline_us(self.call)
+    }
+
+    /// Why nobody waits for the outcome any more, where that is so: the caller gave up or is gone,
+    /// or the time is over.
+    pub(crate) fn why_stopped(&self) -> Option<Code> {
+        if self.tag.is_one_way() {
+            return None;
+        }
+        let code = self.connection.session.borrow().why_stopping(self.call);
+        code.or((!self.connection.is_alive()).then_some(Code::Cancelled))
     }
 
     /// Whether nobody waits for the outcome any more: the caller gave up, its time is over, or it

@@ -1,9 +1,12 @@
-//! What a shard counts: each exception to reading in place, each syscall, each outcome.
+//! What a shard counts: each exception to reading in place, each syscall, each outcome. What it
+//! measures is in `metrics`.
 //!
 //! A shard is the only writer of its counters and adds with plain stores; any thread may read
 //! them. A figure that claims zero copies prints them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::metrics::Figures;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -12,6 +15,7 @@ macro_rules! counters {
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
             pub(crate) ping_round_trips: RoundTripCounters,
+            pub(crate) figures: Figures,
         }
 
         /// The counters of one shard at one moment.

@@ -10,6 +10,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     pin::Pin,
     rc::{Rc, Weak},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -20,6 +21,7 @@ use crate::{
     config::SPARE_SLOTS_MAX,
     connection::Connection,
     events::overload,
+    metrics::{ServiceFigures, WaitingSince},
     ring::Lease,
     seats::Seat,
     service::{CallTag, Incoming, Owned, Service},
@@ -54,6 +56,8 @@ struct Dispatcher<S, F, M> {
 struct Home<F> {
     slots: Slots<F>,
     shard: Rc<Shard>,
+    /// Nothing where nothing is measured.
+    figures: Option<Arc<ServiceFigures>>,
 }
 
 /// Prepares a service value for dispatch.
@@ -70,7 +74,8 @@ where
     F: Future<Output = ()> + 'static,
     M: Fn(Rc<S>, Incoming) -> F + 'static,
 {
-    let home = Home { slots: Slots::new(SPARE_SLOTS_MAX), shard: Rc::clone(shard) };
+    let (slots, figures) = (Slots::new(SPARE_SLOTS_MAX), shard.figures_of(S::METHODS));
+    let home = Home { slots, shard: Rc::clone(shard), figures };
     Rc::new(Dispatcher { service, make, home: Rc::new(home) })
 }
 
@@ -93,7 +98,9 @@ where
 
     #[inline]
     fn run(&self, connection: &Rc<Connection>, call: CallId, tag: CallTag, body: Lease) {
-        let Home { slots, shard } = &*self.home;
+        let Home { slots, shard, figures } = &*self.home;
+        let is_measured = shard.meter.call_begins(tag.method());
+        let began_ns = if is_measured { shard.begin_measured(tag) } else { 0 };
         let mut slot = slots.place(|| {
             let incoming = Incoming::new(connection, call, tag, body);
             (self.make)(Rc::clone(&self.service), incoming)
@@ -103,8 +110,13 @@ where
         if poll_caught(&mut slot, &mut cx, shard).is_ready() {
             shard.counters.calls_inline.add(1);
             slots.recycle(slot);
+            shard.meter.count_call(figures.as_deref(), tag);
+            if began_ns != 0 {
+                shard.end_measured(connection, figures.as_deref(), tag, began_ns);
+            }
         } else {
-            self.spawn(slot, connection, call, tag);
+            let since = shard.begin_waiting(connection, figures.as_deref(), tag, began_ns);
+            self.spawn(slot, connection, call, tag, since);
         }
     }
 
@@ -119,13 +131,20 @@ where
     F: Future<Output = ()> + 'static,
 {
     #[cold]
-    fn spawn(&self, slot: Slot<F>, connection: &Rc<Connection>, call: CallId, tag: CallTag) {
+    fn spawn(
+        &self,
+        slot: Slot<F>,
+        connection: &Rc<Connection>,
+        call: CallId,
+        tag: CallTag,
+        since: WaitingSince,
+    ) {
         let info = S::METHODS.iter().find(|info| info.id == tag.method());
         let is_stoppable = !tag.is_one_way() && !info.is_some_and(|info| info.no_cancel);
         let seat = is_stoppable.then(|| Seat::new(connection, call));
         self.home.shard.handler_spawned();
         let home = Rc::clone(&self.home);
-        let waiting = Waiting { slot: Some(slot), seat, home };
+        let waiting = Waiting { slot: Some(slot), seat, home, since };
         if S::HAS_CLASSES && S::class(tag.method()) == Class::Bulk {
             return tasks::spawn(WaitingInBulk(Rc::new(Bulk::new(waiting))));
         }
@@ -153,6 +172,7 @@ struct Waiting<F: Future> {
     slot: Option<Slot<F>>,
     seat: Option<Seat>,
     home: Rc<Home<F>>,
+    since: WaitingSince,
 }
 
 impl<F: Future<Output = ()>> Future for Waiting<F> {
@@ -161,7 +181,7 @@ impl<F: Future<Output = ()>> Future for Waiting<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let Some(mut slot) = this.slot.take() else { return Poll::Ready(()) };
-        let Home { slots, shard } = &*this.home;
+        let Home { slots, shard, figures } = &*this.home;
         if this.seat.as_ref().is_some_and(|seat| seat.poll_stop(cx.waker()).is_ready()) {
             drop_caught(slots, slot, shard);
         } else if poll_caught(&mut slot, cx, shard).is_pending() {
@@ -171,6 +191,7 @@ impl<F: Future<Output = ()>> Future for Waiting<F> {
             slots.recycle(slot);
         }
         shard.handler_done();
+        shard.end_waiting(figures.as_deref(), this.since);
         Poll::Ready(())
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     executor::{self, ReadableWatch},
     listener::{self, LISTENER_TOKEN},
     mail::Wait,
+    metrics::Away,
     ring::{Bell, Completion, Event},
     server,
     shard::Shard,
@@ -73,6 +74,7 @@ impl Driver {
             self.publish_cpu(now);
             if self.shard.take_woke_tasks() | self.shard.resume_tasks() {
                 executor::yield_now().await;
+                self.shard.came_back(Away::Tasks);
             }
             if now - self.work_since >= REACTOR_TURN_AFTER {
                 self.reactor_turn().await;
@@ -112,6 +114,7 @@ impl Driver {
         // The one look at the clock of a turn: what comes in now came now.
         let now = Instant::now();
         shard.set_now(now);
+        shard.turn_begins(now);
         found_work |= !self.completions.is_empty();
         for completion in self.completions.drain(..) {
             handle(shard, completion);
@@ -125,6 +128,7 @@ impl Driver {
         }
         if found_work {
             shard.counters.turns.add(1);
+            shard.turn_ends();
         }
         (found_work, now)
     }
@@ -135,8 +139,10 @@ impl Driver {
     /// just rung leaves it and comes straight back.
     async fn reactor_turn(&mut self) {
         self.shard.counters.reactor_turns.add(1);
+        self.shard.reactor_turn_begins(self.work_since.elapsed());
         self.shard.remote.mail.bell().ring();
         self.wait_for_bell(false).await;
+        self.shard.came_back(Away::Reactor);
         self.work_since = Instant::now();
     }
 
@@ -148,6 +154,8 @@ impl Driver {
         }
         // Tasks of user code may be runnable, and may make work.
         executor::yield_now().await;
+        self.shard.came_back(Away::Tasks);
+        self.shard.becomes_idle();
         loop {
             if !self.shard.ring.borrow_mut().is_quiet() || self.shard.has_work() {
                 return true;
@@ -180,6 +188,7 @@ impl Driver {
         for _ in 0..YIELDS_BEFORE_DOZE {
             executor::yield_now().await;
         }
+        self.shard.came_back(Away::Tasks);
         if self.work_since.elapsed() + DOZE_MAX > REACTOR_TURN_AFTER {
             self.reactor_turn().await;
         }
@@ -189,6 +198,7 @@ impl Driver {
             mail.wake_up();
             return true;
         }
+        self.shard.becomes_idle();
         let wait = self.shard.until_next_timer().map_or(DOZE_MAX, |until| until.min(DOZE_MAX));
         let mut ring = self.shard.ring.borrow_mut();
         let waited = ring.wait(wait);
@@ -202,6 +212,7 @@ impl Driver {
 
     /// Lets the executor sleep until there is something to do.
     async fn sleep(&mut self) {
+        self.shard.becomes_idle();
         {
             let mut ring = self.shard.ring.borrow_mut();
             ring.enable_bell();

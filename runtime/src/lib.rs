@@ -36,6 +36,7 @@ mod intercept;
 mod listener;
 mod long_frames;
 mod mail;
+mod metrics;
 pub mod operations;
 mod pack;
 mod placement;
@@ -84,6 +85,10 @@ pub use crate::{
     draining::{Draining, Unfinished, draining},
     ids::{Ids, IdsError},
     intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},
+    metrics::{
+        Cause, Histogram, MethodMetrics, Metrics, OTHER_METHODS, SLOW_CALLS_KEPT, ShardMetrics,
+        SlowCall,
+    },
     pack::Compression,
     placement::{Placement, PlacementError},
     run::{RunConfig, counters, run, sleep, spawn, yield_now},

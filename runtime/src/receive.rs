@@ -311,6 +311,7 @@ impl Connection {
         self.leave_small_mode();
         self.note_cut();
         self.set_timer();
+        self.shard.chunk_ends();
     }
 
     /// Tells the session where the bytes so far end inside of a frame.

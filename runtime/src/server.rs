@@ -30,6 +30,7 @@ use crate::{
     ids::{Ids, IdsError, ServerNumber},
     listener,
     mail::Mailboxes,
+    metrics::{Metrics, ShardMetrics},
     placement::{Placement, PlacementError},
     service::Service,
     shard::{self, Remote, Shard, ShardError},
@@ -268,6 +269,13 @@ impl ServerHandle {
     /// The counters of each shard, by number. They are read while the shards run.
     pub fn counters(&self) -> Vec<ShardCounters> {
         self.shards.iter().map(|shard| shard.counters.snapshot()).collect()
+    }
+
+    /// The figures of each shard: what was counted and what was measured. They are read while the
+    /// shards run, which takes some hundred microseconds and does not hold them up.
+    pub fn metrics(&self) -> Metrics {
+        let shards = self.shards.iter().map(|shard| ShardMetrics::of(&shard.counters));
+        Metrics { shards: shards.collect() }
     }
 
     /// How long the peers of each shard took to answer when they were asked for a sign of life.

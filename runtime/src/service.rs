@@ -245,6 +245,7 @@ impl Incoming {
             packing.pack(session.output(), len);
         }
         shard.counters.bytes_encoded.add((session.output().len() - len) as u64);
+        connection.replies_unsent.set(connection.replies_unsent.get().saturating_add(1));
         drop(session);
         match outcome {
             Ok(()) => {}
@@ -291,9 +292,10 @@ impl Incoming {
         Status::new(Code::InvalidArgument, format!("request: {error}")).not_executed()
     }
 
-    /// Ends a call that its handler left without an answer.
+    /// Ends a call that its handler left without an answer, and says how.
     #[cold]
-    fn end_unanswered(&self) {
+    fn end_unanswered(&self) -> Code {
+        let why_stopped = self.context.why_stopped();
         let message = if std::thread::panicking() {
             "the handler panicked"
         } else {
@@ -308,6 +310,7 @@ impl Incoming {
             }
             session.end_stopped(context.call, &status)
         });
+        why_stopped.unwrap_or(Code::Internal)
     }
 }
 
@@ -338,9 +341,12 @@ impl Drop for Incoming {
             let connection = &self.context.connection;
             connection.inboxes.end(&connection.shard, stream);
         }
-        if !self.context.is_answered() {
-            self.end_unanswered();
-        }
+        let code = match self.context.outcome.get() {
+            Outcome::Replied => None,
+            Outcome::Failed(code) => Some(code),
+            Outcome::Unanswered => Some(self.end_unanswered()),
+        };
+        self.context.connection.shard.meter.call_ends(code);
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     ids::{IdSource, ServerNumber},
     listener::{self, Listener},
     mail::{Mailbox, Mailboxes},
+    metrics::Meter,
     ring::{Bell, OwnedPool, Pool, Ring, RingError},
     shards::Asks,
     slab::Slab,
@@ -55,6 +56,7 @@ pub(crate) struct Shard {
     pub(crate) scratch: RefCell<Scratch>,
     /// On cache lines of their own: other threads read them, and their neighbours are others'.
     pub(crate) counters: Arc<CachePadded<Counters>>,
+    pub(crate) meter: Meter,
     pub(crate) heartbeat: Heartbeat,
     /// On an executor that is not ringcall's own; there it has one from its first task on.
     _knocker: Option<Knocker>,
@@ -226,6 +228,9 @@ impl Shard {
         };
         let mut ring = Ring::new(&config.ring)?;
         ring.register_bell(mail.bell())?;
+        ring.register_bell(&bell)?;
+        counters.figures.gauges.buffers.set(ring.pool().len() as u64);
+        let meter = Meter::new(config.metrics, config.slow_call);
         let shard = Rc::new(Self {
             config,
             place,
@@ -237,6 +242,7 @@ impl Shard {
             endpoints: Endpoints::default(),
             scratch: RefCell::default(),
             counters,
+            meter,
             heartbeat: Heartbeat::new()?,
             _knocker: Knocker::start_here()?,
             remote: Remote { mail, stop: Arc::default(), drain_ms: Arc::default() },
@@ -477,6 +483,11 @@ impl Shard {
     /// Whether there is memory for one more frame of this length, in bytes.
     pub(crate) fn has_memory_for(&self, frame_len: u64) -> bool {
         self.owned.outstanding_bytes() as u64 + frame_len <= self.config.memory_max as u64
+    }
+
+    /// Calls that run here.
+    pub(crate) fn calls_running(&self) -> usize {
+        self.running.get()
     }
 
     /// Counts a call that begins here.

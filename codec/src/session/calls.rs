@@ -421,6 +421,15 @@ impl AcceptedCalls {
         })
     }
 
+    /// Why a call that runs was told to stop, where it was.
+    pub(super) fn why_stopping(&self, call: CallId) -> Option<Code> {
+        match self.table.get(call)?.state {
+            AcceptedState::Cancelled => Some(Code::Cancelled),
+            AcceptedState::Expired => Some(Code::DeadlineExceeded),
+            AcceptedState::Free | AcceptedState::Running => None,
+        }
+    }
+
     /// Whether the call has ended, and none has come in its slot since.
     pub(super) fn was_last(&self, call: CallId) -> bool {
         self.table.get(call).is_some_and(|entry| entry.state == AcceptedState::Free)

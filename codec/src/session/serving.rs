@@ -148,6 +148,11 @@ impl Session {
         self.running.is_stopping(call)
     }
 
+    /// Why a call that runs was told to stop, where it was: its caller gave up, or its time is over.
+    pub fn why_stopping(&self, call: CallId) -> Option<Code> {
+        self.running.why_stopping(call)
+    }
+
     /// Calls of the peer that run, one-way calls not counted.
     #[inline]
     pub fn calls_running(&self) -> u32 {
