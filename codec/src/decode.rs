@@ -230,6 +230,12 @@ impl<B: FrameBuffer> Decoder<B> {
         bytes.first_chunk().map(|bytes| self.check(bytes)).transpose()
     }
 
+    /// What a stream begins with that has brought no whole header yet; nothing once it was read.
+    #[inline]
+    pub fn first_bytes(&self) -> Option<&[u8]> {
+        (!self.has_begun).then(|| &self.head[..self.head_len])
+    }
+
     /// Length of the frame that is cut, in bytes, as far as it is known.
     pub fn cut_len(&self) -> Option<u64> {
         if let Some(partial) = self.partial() {

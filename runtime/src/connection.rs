@@ -96,6 +96,8 @@ pub(crate) enum State {
     Lingering,
     /// The same, and the peer sends no more: over as soon as it was told.
     Leaving,
+    /// It speaks HTTP, and leaves the shard once nothing is received for it.
+    HandedOver,
     /// Gone from the shard's table.
     Closed,
 }
@@ -145,6 +147,11 @@ impl Connection {
     #[inline]
     pub(crate) fn state(&self) -> State {
         self.state.get()
+    }
+
+    #[cold]
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.set(state);
     }
 
     /// Whether frames are read and replies sent.
@@ -346,6 +353,7 @@ impl Connection {
                 self.state.set(State::Leaving);
                 self.end_if_done();
             }
+            (_, State::HandedOver) => self.hand_over(),
             _ => self.finish("the peer closed the connection"),
         }
     }
@@ -393,7 +401,7 @@ impl Connection {
                 let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
             }
             State::Leaving => self.finish("the peer was told why"),
-            State::Connecting | State::Closed => {}
+            State::Connecting | State::HandedOver | State::Closed => {}
         }
     }
 
@@ -512,7 +520,8 @@ impl Connection {
 
     /// Ends the connection now: every call on it has failed.
     pub(crate) fn finish(&self, why: &str) {
-        if self.state.replace(State::Closed) == State::Closed {
+        let was = self.state.replace(State::Closed);
+        if was == State::Closed {
             return;
         }
         tracing::trace!(peer = %self.peer, why, "connection closed");
@@ -529,8 +538,10 @@ impl Connection {
         self.inboxes.cut(&self.shard);
         drop(self.serves.take());
         self.interleaver.take();
-        // A send under way would wait for a peer that does not read; closing does not end it.
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        if was != State::HandedOver {
+            // A send under way would wait for a peer that does not read; closing does not end it.
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        }
         self.shard.wake_driver();
         if self.shard.is_stopping.get() || self.shard.is_draining.get() {
             self.shard.wake_stopped();

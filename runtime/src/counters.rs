@@ -133,6 +133,8 @@ counters! {
     items_received,
     /// Connections accepted.
     connections_accepted,
+    /// Connections accepted that spoke HTTP, and were handed on.
+    connections_http,
     /// Connections opened to servers.
     connections_opened,
     /// Connections ended, for whatever reason.

@@ -31,6 +31,7 @@ mod executor;
 pub mod handle;
 mod heartbeat;
 mod ids;
+mod http;
 mod inbox;
 mod intercept;
 mod listener;

@@ -297,6 +297,9 @@ impl Connection {
                 self.frame(&header, lease);
                 continue;
             }
+            if self.speaks_http(input) {
+                return self.leave_for_http(chunk);
+            }
             match self.next_step(input, &mut at) {
                 Ok(Step::InPlace { header, body }) => {
                     let lease = self.lease(&chunk, body);
@@ -467,12 +470,20 @@ impl Connection {
     /// Sees to it that the kernel has a receive for this connection, where it should have one.
     pub(crate) fn rearm(self: &Rc<Self>) {
         let mut receive = self.receive.borrow_mut();
+        if receive.op.is_none() && self.state() == State::HandedOver {
+            drop(receive);
+            return self.hand_over();
+        }
         if receive.op.is_some() || receive.has_backlog() {
             return;
         }
         match self.state() {
             State::Open | State::Lingering => {}
-            State::Connecting | State::PeerFinished | State::Leaving | State::Closed => return,
+            State::Connecting
+            | State::PeerFinished
+            | State::Leaving
+            | State::HandedOver
+            | State::Closed => return,
         }
         receive.is_starved = false;
         let pool_buffer_len = self.pool_buffer_len();
@@ -542,9 +553,32 @@ impl Connection {
     fn block(&self, chunk: Chunk, at: usize) {
         self.session.borrow_mut().handle_pause();
         let kept = self.unread(chunk, at);
+        self.receive.borrow_mut().rest().backlog.push_front(kept);
+        self.stop_receiving();
+    }
+
+    /// Keeps a chunk that is not read here.
+    pub(crate) fn keep_unread(&self, chunk: Chunk) {
+        let kept = self.unread(chunk, 0);
+        self.receive.borrow_mut().rest().backlog.push_back(kept);
+    }
+
+    /// The bytes that came and were not read as frames, and no more than so many; the rest is
+    /// thrown away.
+    pub(crate) fn take_unread(&self, len_max: usize) -> Vec<u8> {
         let mut receive = self.receive.borrow_mut();
-        receive.rest().backlog.push_front(kept);
-        if let Some(op) = receive.op {
+        let mut unread = receive.decoder.first_bytes().unwrap_or_default().to_vec();
+        let backlog = receive.rest.as_mut().map(|rest| std::mem::take(&mut rest.backlog));
+        for Unread { chunk, at, .. } in backlog.into_iter().flatten() {
+            let bytes = &chunk[at..];
+            unread.extend_from_slice(&bytes[..bytes.len().min(len_max - unread.len())]);
+        }
+        unread
+    }
+
+    /// Ends the receive that the kernel has.
+    pub(crate) fn stop_receiving(&self) {
+        if let Some(op) = self.receive.borrow().op {
             self.shard.ring.borrow_mut().cancel(op);
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
     os::fd::OwnedFd,
     panic::resume_unwind,
     pin::pin,
@@ -27,6 +27,7 @@ use crate::{
     counters::{Counters, RoundTrips, ShardCounters},
     dispatch,
     executor::{self, ExecutorConfig, ExecutorEnd, ExecutorThread},
+    http::{Door, Endpoint, Source},
     ids::{Ids, IdsError, ServerNumber},
     listener,
     mail::Mailboxes,
@@ -50,12 +51,25 @@ pub struct ServerBuilder {
     socket: SocketConfig,
     backlog: Option<u32>,
     calls: &'static [MethodInfo],
+    http: Http,
+}
+
+/// Where a server tells of itself.
+#[derive(Clone, Copy, Debug, Default)]
+enum Http {
+    /// On the port that it serves on.
+    #[default]
+    Here,
+    At(SocketAddr),
+    Off,
 }
 
 /// A running server. Dropping it stops it and waits for it.
 pub struct ServerHandle {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     shards: Vec<ShardThread>,
+    http: Option<Endpoint>,
 }
 
 /// Stops a server from any thread, or from what handles a signal in one. Cheap to clone; it
@@ -99,6 +113,14 @@ pub enum ServeError {
     /// The shards cannot be placed so on this host.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// The address for the metrics cannot be listened on.
+    #[error("cannot listen on {address} for the metrics: {source}{}", advice(source))]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A shard cannot start.
     #[error(transparent)]
     Shard(#[from] ShardError),
@@ -113,6 +135,7 @@ pub enum ServeError {
 }
 
 struct ShardThread {
+    core: usize,
     remote: Remote,
     counters: Arc<CachePadded<Counters>>,
     thread: ExecutorThread<()>,
@@ -127,6 +150,7 @@ struct Setup<F> {
     counters: Arc<CachePadded<Counters>>,
     mailboxes: Mailboxes,
     number: Arc<ServerNumber>,
+    door: Option<Arc<Door>>,
     factory: F,
     started: SyncSender<Result<Remote, ShardError>>,
 }
@@ -196,6 +220,26 @@ impl ServerBuilder {
         self
     }
 
+    /// Tells of itself by HTTP on this address alone, and not on the port that is served on: a page
+    /// for people at `/`, text for Prometheus at `/metrics`. Port 0 lets the kernel choose.
+    ///
+    /// By default they are on the port that is served on, where a connection that begins with an
+    /// HTTP request is answered by a thread of the server's own. Whoever can call can read them
+    /// then: the names of methods, counts and times, and nothing of what is in a call.
+    #[must_use]
+    pub fn metrics_at(mut self, address: SocketAddr) -> Self {
+        self.http = Http::At(address);
+        self
+    }
+
+    /// Tells nothing of itself by HTTP. The figures are still there
+    /// ([`ServerHandle::metrics`]), unless [`ShardConfig::metrics`] says no.
+    #[must_use]
+    pub fn metrics_off(mut self) -> Self {
+        self.http = Http::Off;
+        self
+    }
+
     /// Connections that may wait to be accepted, for each shard; limited by
     /// `net.core.somaxconn`. Default: 1,024.
     #[must_use]
@@ -232,7 +276,10 @@ impl ServerBuilder {
         let backlog = self.backlog.unwrap_or(BACKLOG_DEFAULT);
         let listeners = listen(address, cores.len(), backlog, &self.socket)?;
         let address = local_address(&listeners)?;
-        let mut server = ServerHandle { address, shards: Vec::with_capacity(cores.len()) };
+        let (http, doors) = self.http.prepare(address)?;
+        let metrics_address = http.as_ref().map(|http| http.address);
+        let shards = Vec::with_capacity(cores.len());
+        let mut server = ServerHandle { address, metrics_address, shards, http: None };
         let count = cores.len() as u16;
         let mailboxes = Mailboxes::new(cores.len()).map_err(ShardError::from)?;
         let number = Arc::<ServerNumber>::default();
@@ -243,6 +290,7 @@ impl ServerBuilder {
             let (started, has_started) = sync_channel(1);
             let (config, calls) = (self.shard.clone(), self.calls);
             let (mailboxes, number) = (mailboxes.clone(), Arc::clone(&number));
+            let door = doors.clone();
             let setup = Setup {
                 config,
                 info,
@@ -251,11 +299,13 @@ impl ServerBuilder {
                 counters,
                 mailboxes,
                 number,
+                door,
                 factory,
                 started,
             };
             server.shards.push(start(setup, &has_started)?);
         }
+        server.http = http.map(|http| http.start(address, &server.shards)).transpose()?;
         Ok(server)
     }
 }
@@ -264,6 +314,12 @@ impl ServerHandle {
     /// The address that is listened on, with the port the kernel chose where none was given.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address at which the metrics are to be read by HTTP; none where they are
+    /// [switched off](ServerBuilder::metrics_off).
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The counters of each shard, by number. They are read while the shards run.
@@ -400,6 +456,44 @@ pub(crate) fn begin_stop(shard: &Rc<Shard>) {
     shard.wake_stopped();
 }
 
+/// What answers HTTP, before it is started.
+struct Prepared {
+    address: SocketAddr,
+    listener: Option<TcpListener>,
+    door: Arc<Door>,
+}
+
+impl Http {
+    /// Makes what is needed to answer, where that can fail, and what shards need for it.
+    fn prepare(
+        self,
+        here: SocketAddr,
+    ) -> Result<(Option<Prepared>, Option<Arc<Door>>), ServeError> {
+        let (address, listener) = match self {
+            Self::Off => return Ok((None, None)),
+            Self::Here => (here, None),
+            Self::At(address) => {
+                let refused = |source| ServeError::Metrics { address, source };
+                let listener = TcpListener::bind(address).map_err(refused)?;
+                listener.set_nonblocking(true).map_err(refused)?;
+                (listener.local_addr().map_err(refused)?, Some(listener))
+            }
+        };
+        let door = Door::new().map_err(ShardError::from)?;
+        let of_shards = listener.is_none().then(|| Arc::clone(&door));
+        Ok((Some(Prepared { address, listener, door }), of_shards))
+    }
+}
+
+impl Prepared {
+    fn start(self, address: SocketAddr, shards: &[ShardThread]) -> Result<Endpoint, ServeError> {
+        let shards = shards.iter().map(|shard| (shard.core, Arc::clone(&shard.counters)));
+        let source = Source { address, shards: shards.collect() };
+        let endpoint = Endpoint::start(self.door, self.listener, source);
+        Ok(endpoint.map_err(ShardError::from)?)
+    }
+}
+
 /// Starts a shard on its own thread, and waits until it accepts.
 fn start<S, F>(
     setup: Setup<F>,
@@ -417,7 +511,7 @@ where
     };
     let thread = executor::start(&executor, move || run(setup)).map_err(ShardError::from)?;
     match has_started.recv() {
-        Ok(Ok(remote)) => Ok(ShardThread { remote, counters, thread }),
+        Ok(Ok(remote)) => Ok(ShardThread { core: info.core, remote, counters, thread }),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(ended_badly(info.index, thread.join().err())),
     }
@@ -429,8 +523,18 @@ where
     S: Service,
     F: Fn(ShardInfo) -> S,
 {
-    let Setup { config, info, listener, calls, counters, mailboxes, number, factory, started } =
-        setup;
+    let Setup {
+        config,
+        info,
+        listener,
+        calls,
+        counters,
+        mailboxes,
+        number,
+        door,
+        factory,
+        started,
+    } = setup;
     let place = ShardPlace { index: info.index, count: info.count };
     let shard = match Shard::start(config, place, counters, mailboxes) {
         Ok(shard) => shard,
@@ -440,6 +544,10 @@ where
             return;
         }
     };
+    if let Some(door) = door {
+        // Nothing was set before.
+        let _ = shard.http.set(door);
+    }
     let served = tasks::guard(async {
         shard.asks.state.is_coming();
         // It had none before.

@@ -33,6 +33,7 @@ use crate::{
     handle::Ports,
     heartbeat::Heartbeat,
     ids::{IdSource, ServerNumber},
+    http::Door,
     listener::{self, Listener},
     mail::{Mailbox, Mailboxes},
     metrics::Meter,
@@ -57,6 +58,8 @@ pub(crate) struct Shard {
     /// On cache lines of their own: other threads read them, and their neighbours are others'.
     pub(crate) counters: Arc<CachePadded<Counters>>,
     pub(crate) meter: Meter,
+    /// Where connections go that speak HTTP; nowhere where that is not answered.
+    pub(crate) http: OnceCell<Arc<Door>>,
     pub(crate) heartbeat: Heartbeat,
     /// On an executor that is not ringcall's own; there it has one from its first task on.
     _knocker: Option<Knocker>,
@@ -243,6 +246,7 @@ impl Shard {
             scratch: RefCell::default(),
             counters,
             meter,
+            http: OnceCell::new(),
             heartbeat: Heartbeat::new()?,
             _knocker: Knocker::start_here()?,
             remote: Remote { mail, stop: Arc::default(), drain_ms: Arc::default() },

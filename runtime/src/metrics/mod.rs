@@ -27,3 +27,6 @@ pub use self::{
     slow::{Cause, SLOW_CALLS_KEPT, SlowCall},
     snapshot::{MethodMetrics, Metrics, ShardMetrics},
 };
+
+#[cfg(test)]
+pub(crate) use self::histogram::LiveHistogram;
