@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Tune(TuneArgs),
     /// Stops a server for known times and checks that the reported tail is what it must be
     Selftest(SelftestArgs),
+    /// Shows a server that runs: shards, methods, tails, and the slowest recent calls with their cause
+    Top(TopArgs),
     /// Measures across a link between two network namespaces of this host
     ///
     /// `serve` runs in one namespace and `load` in the other; both are gone afterwards. The link is
@@ -180,6 +182,26 @@ pub(crate) struct TuneArgs {
     /// Cores of the client, one thread on each [default: the first there is]
     #[arg(long, value_name = "CORES", value_parser = parse::cores)]
     pub(crate) client_cores: Option<CoreList>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Address of the server, or of its metrics where these have one of their own, as
+    /// `10.0.0.1:7000`
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: String,
+    /// Shows it once and ends
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Prints the data once, as JSON, and ends
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) json: bool,
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse::duration)]
+    pub(crate) interval: Duration,
+    /// Slow calls to show
+    #[arg(long, value_name = "N", default_value = "12")]
+    pub(crate) slow: usize,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ringcall::{ConfigFileError, ConnectError, ServeError, ShardError, ring::RingError};
 
-use crate::{netns::NetnsError, target::Target};
+use crate::{netns::NetnsError, target::Target, top::TopError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,8 @@ pub(crate) enum Failure {
         "{address} does not echo ({source}); is `ringcall-perf serve --target {target}` running there?"
     )]
     NoEcho { address: SocketAddr, target: Target, source: io::Error },
+    #[error("{0}")]
+    Top(#[from] TopError),
     #[error("{0}")]
     Shard(#[from] ShardError),
     #[error("{0}")]

@@ -16,7 +16,8 @@
 //! are true of a server that stops; `netns` runs a `serve` and a `load` with a link of its own
 //! between them; `doctor` reads what of this host is in the way, and `tune` finds the settings that
 //! suit a load (`verdict` says what differs, for it and for `compare`); `probe` makes single calls
-//! and says where the time of each went.
+//! and says where the time of each went. `top` shows a server that
+//! runs.
 
 mod allocations;
 mod args;
@@ -51,6 +52,7 @@ mod server;
 mod sweep;
 mod target;
 pub mod threads;
+mod top;
 mod trace;
 mod tune;
 mod verdict;
@@ -83,6 +85,7 @@ pub fn run() -> ExitCode {
         Some(Command::Stages(args)) => probe::stages(&args).map(done),
         Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Tune(args)) => tune::tune(&args).map(done),
+        Some(Command::Top(args)) => top::top(&args).map(done),
         Some(Command::Netns(args)) => netns::netns(&args),
     };
     match outcome {

@@ -17,7 +17,7 @@ mod outputs;
 #[cfg(test)]
 pub(crate) mod sample;
 mod table;
-mod units;
+pub(crate) mod units;
 
 use std::{
     io::{self, Write},

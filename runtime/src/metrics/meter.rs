@@ -320,6 +320,7 @@ impl Shard {
         let times = CallTimes {
             queue_ns: self.queue_ns(connection, began_ns),
             service_ns: ended_ns.saturating_sub(began_ns),
+            away_ns: meter.turn.away.get().total_ns(),
             waited: false,
             was_blocked: meter.ns_of(connection.taken_at()) < meter.turn.began_ns.get(),
         };
@@ -360,7 +361,7 @@ impl Shard {
         let now_ns = self.meter.look();
         let service_ns = u64::from(((now_ns >> 10) as u32).wrapping_sub(began)) << 10;
         let queue_ns = u64::from(queue_us) * 1000;
-        let times = CallTimes { queue_ns, service_ns, waited: true, was_blocked: false };
+        let times = CallTimes { queue_ns, service_ns, waited: true, ..CallTimes::default() };
         self.record(service, row, now_ns.saturating_sub(service_ns), times, 1);
     }
 
@@ -387,10 +388,9 @@ impl Shard {
         let seen_ns = queue_ns + service_ns;
         meter.recent.borrow_mut().record(seen_ns, weight);
         let from_ns = meter.slow_from_ns.get();
-        let was_away = !times.waited && meter.turn.away.get().total_ns() >= from_ns;
-        let is_slow = seen_ns >= from_ns || was_away;
+        let is_slow = seen_ns >= from_ns || times.away_ns >= from_ns;
         let method = name_of_row(service, row);
-        let keep = || self.keep_slow(method, began_ns, times, Duration::ZERO, 1);
+        let keep = || self.keep_slow(method, began_ns, times, None, 1);
         let slow = is_slow.then(keep).flatten();
         if !times.waited && service_ns > meter.turn.longest.get().excess_ns {
             meter.turn.longest.set(Longest { excess_ns: service_ns, method });
@@ -423,7 +423,7 @@ impl Shard {
         if excess_ns >= meter.slow_from_ns.get() && meter.one_in.get() > 1 {
             let times = CallTimes { service_ns: took_ns, ..CallTimes::default() };
             let method = meter.name_of(meter.last_method.get());
-            self.keep_slow(method, now_ns - took_ns, times, Duration::ZERO, calls);
+            self.keep_slow(method, now_ns - took_ns, times, None, calls);
         }
     }
 

@@ -22,16 +22,19 @@ impl Shard {
         let CallTimes { queue_ns, service_ns, .. } = watched.times;
         let is_longest = reply_ns > queue_ns + service_ns;
         let is_slow = reply_ns >= meter.slow_reply_ns.get() && is_longest;
+        // The shard may have been elsewhere when the kernel had taken it.
+        let away = meter.turn.away.get();
+        let cause = if away.total_ns() > reply_ns / 2 { away.cause() } else { Cause::Reply };
         match watched.slow {
             Some(number) => self.counters.figures.slow.amend(number, |call| {
                 call.reply = reply;
                 if is_slow {
-                    call.cause = Cause::Reply;
+                    call.cause = cause;
                 }
             }),
             None if is_slow => {
                 let began_ns = watched.ended_ns.saturating_sub(service_ns);
-                self.keep_slow(watched.method, began_ns, watched.times, reply, 1);
+                self.keep_slow(watched.method, began_ns, watched.times, Some((reply, cause)), 1);
             }
             None => {}
         }
@@ -49,7 +52,7 @@ impl Shard {
         method: &'static str,
         began_ns: u64,
         times: CallTimes,
-        reply: Duration,
+        reply: Option<(Duration, Cause)>,
         calls: u64,
     ) -> Option<u64> {
         let (meter, figures) = (&self.meter, &self.counters.figures);
@@ -58,12 +61,10 @@ impl Shard {
         let place = meter.kept.get(kept)?;
         let turn = &meter.turn;
         let is_pool_short = self.shortages() > turn.short_before.get();
-        let cause = match reply {
-            Duration::ZERO => turn.cause_of(&times, is_pool_short),
-            _ => Cause::Reply,
-        };
+        let judged = || (Duration::ZERO, turn.cause_of(&times, is_pool_short));
+        let is_over = reply.is_some();
+        let (reply, cause) = reply.unwrap_or_else(judged);
         let ago = Duration::from_nanos(meter.look().saturating_sub(began_ns));
-        let away_ns = if times.waited { 0 } else { turn.away.get().total_ns() };
         let number = figures.slow.keep(SlowCall {
             shard: self.place.index,
             method,
@@ -72,14 +73,15 @@ impl Shard {
             queue: Duration::from_nanos(times.queue_ns),
             service: Duration::from_nanos(times.service_ns),
             reply,
-            away: Duration::from_nanos(away_ns),
+            away: Duration::from_nanos(times.away_ns),
             turn: Duration::ZERO,
             batch: 0,
             copies: (self.copies() - turn.copies_before.get()) as u32,
             buffers_free: self.pool.free() as u32,
             cause,
         })?;
-        place.set(number);
+        // Of one whose turn is over, this one says nothing.
+        place.set(if is_over { u64::MAX } else { number });
         meter.kept_len.set(kept + 1);
         Some(number)
     }

@@ -34,7 +34,8 @@ pub struct SlowCall {
     /// How long the shard did not look at its ring before it took the call: it may have waited in
     /// its socket for so long, unseen.
     pub away: Duration,
-    /// Length of the turn in which its handler began, or, for one that waited, ended.
+    /// Length of the turn in which its handler began, or, for one that waited, ended; zero where
+    /// that is not known, as it was the reply that was slow.
     pub turn: Duration,
     /// Calls that began in that turn.
     pub batch: u32,
@@ -138,7 +139,7 @@ impl SlowCalls {
     /// Says more of a call that was kept, if it still is.
     pub(crate) fn amend(&self, number: u64, amend: impl FnOnce(&mut SlowCall)) {
         self.with(|kept| {
-            let from_end = (kept.next - number) as usize;
+            let from_end = kept.next.saturating_sub(number) as usize;
             let at = kept.calls.len().checked_sub(from_end);
             if let Some(call) = at.and_then(|at| kept.calls.get_mut(at)) {
                 amend(call);

@@ -29,7 +29,7 @@ impl AwayTimes {
     }
 
     /// The longest of them.
-    fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         let Self { tasks_ns, reactor_ns, kernel_ns } = *self;
         if kernel_ns >= tasks_ns.max(reactor_ns) {
             Cause::Kernel
@@ -75,6 +75,8 @@ pub(crate) struct Turn {
 pub(crate) struct CallTimes {
     pub(crate) queue_ns: u64,
     pub(crate) service_ns: u64,
+    /// How long the shard was away before the turn in which it began.
+    pub(crate) away_ns: u64,
     /// Its handler waited.
     pub(crate) waited: bool,
     /// It was received in an earlier turn.
@@ -84,7 +86,7 @@ pub(crate) struct CallTimes {
 impl Turn {
     /// What took most of the time of a call of this turn.
     pub(crate) fn cause_of(&self, times: &CallTimes, is_pool_short: bool) -> Cause {
-        let CallTimes { queue_ns, service_ns, waited, was_blocked } = *times;
+        let CallTimes { queue_ns, service_ns, waited, was_blocked, .. } = *times;
         let away = self.away.get();
         // What a handler waits for has nothing to do with the turn in which it ends.
         if waited && service_ns >= queue_ns {
