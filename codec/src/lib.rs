@@ -34,6 +34,7 @@ mod parts;
 mod session;
 mod status;
 mod times;
+mod trace_context;
 
 pub use decode::{Decoder, FrameBuffer, Partial, Step};
 pub use encode::{EncodeError, Encoder, FrameWriter, Scratch, encode_body};
@@ -51,3 +52,4 @@ pub use session::{
 };
 pub use status::{Code, Status};
 pub use times::ServerTimes;
+pub use trace_context::{TraceContext, TraceContextError};

@@ -61,6 +61,12 @@ pub const STATUS_MESSAGE_LEN_MAX: usize = 1024;
 /// Guards the receive buffer and the time spent on a call before anything is known of it.
 pub const METADATA_LEN_MAX: usize = 8192;
 
+/// Longest `tracestate` that is carried on, in bytes: what W3C Trace Context asks for at least.
+pub const TRACESTATE_LEN_MAX: usize = 512;
+
+/// Members of a `tracestate`, in number: what W3C Trace Context allows.
+pub const TRACESTATE_MEMBERS_MAX: usize = 32;
+
 /// Entries that the metadata of a frame may have.
 ///
 /// Guards the time spent on a block: each entry's key is compared with those before it.

@@ -25,6 +25,22 @@ fn greeter_greets() {
 }
 
 #[test]
+fn opentelemetry_has_one_trace_of_four_spans() {
+    let output = output_of("opentelemetry");
+    let spans: Vec<Vec<&str>> =
+        output.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(spans.len(), 4, "{output}");
+    assert!(spans.iter().all(|span| span[0] == spans[0][0] && span[5] == "Shop.order"));
+    // From the one that has no parent to the one that is none.
+    let mut parent = "0000000000000000";
+    for kind in ["client", "server", "client", "server"] {
+        let span = spans.iter().find(|span| span[3] == parent).unwrap();
+        assert_eq!(span[4], kind, "{output}");
+        parent = span[1];
+    }
+}
+
+#[test]
 fn arithmetic_answers_and_tells_why_it_cannot() {
     let expected = "\
         2 + 3 = 5\n\

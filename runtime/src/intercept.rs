@@ -5,12 +5,15 @@
 //! once per call whether it has one.
 
 use std::{
+    future::{Future, poll_fn},
     ops::Deref,
+    pin::pin,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use ringcall_codec::{Code, Metadata, MethodInfo, Status};
+use tracing::Span;
 
 use crate::{
     classes::Class,
@@ -32,6 +35,13 @@ pub trait Intercept: 'static {
     ///
     /// A status refuses the call, marked as not executed; its handler does not run.
     fn before(&self, method: &'static MethodInfo, cx: &Context) -> Result<Self::State, Status>;
+
+    /// Polls the call's handler, by `poll`, as often as that is needed. For what is to be around a
+    /// handler while it runs, as a span: `poll` must be called, once.
+    fn within<R>(&self, state: &Self::State, poll: impl FnOnce() -> R) -> R {
+        let _ = state;
+        poll()
+    }
 
     /// The call has ended. Also where its handler was dropped, or a later interceptor refused it.
     fn after(
@@ -57,8 +67,22 @@ pub trait InterceptCall: 'static {
         Ok(())
     }
 
+    /// As [`before`](Self::before), with a span of `tracing` that lasts for as long as the call.
+    ///
+    /// It is this that is called. Unless it is written otherwise, it calls `before` and there is no
+    /// span.
+    ///
+    /// # Errors
+    ///
+    /// As [`before`](Self::before).
+    fn begin(&self, method: &'static MethodInfo, metadata: &mut Metadata) -> Result<Span, Status> {
+        self.before(method, metadata)?;
+        Ok(Span::none())
+    }
+
     /// The call has ended after so much time: with a reply, or with a status. One that was given
     /// up has the code [`Code::Cancelled`]. A one-way call has ended when it was sent.
+    /// Called inside of the call's span, where there is one.
     fn after(&self, method: &'static MethodInfo, outcome: Result<(), &Status>, took: Duration) {
         let _ = (method, outcome, took);
     }
@@ -122,8 +146,9 @@ impl<I: Intercept, S: Service> Service for Intercepted<I, S> {
                 Err(status) => return call.reject(&status.not_executed()),
             };
             let (interceptor, context) = (&this.interceptor, call.context());
-            let _after = After { interceptor, method, context, state: Some(state) };
-            S::dispatch(&this.service, &*call).await;
+            let after = After { interceptor, method, context, state: Some(state) };
+            let mut handler = pin!(S::dispatch(&this.service, &*call));
+            poll_fn(|cx| after.within(|| handler.as_mut().poll(cx))).await;
         }
     }
 }
@@ -134,6 +159,15 @@ struct After<'a, I: Intercept> {
     method: &'static MethodInfo,
     context: &'a Context,
     state: Option<I::State>,
+}
+
+impl<I: Intercept> After<'_, I> {
+    fn within<R>(&self, poll: impl FnOnce() -> R) -> R {
+        match &self.state {
+            Some(state) => self.interceptor.within(state, poll),
+            None => poll(),
+        }
+    }
 }
 
 impl<I: Intercept> Drop for After<'_, I> {
@@ -168,6 +202,10 @@ impl<A: Intercept, B: Intercept> Intercept for (A, B) {
         }
     }
 
+    fn within<R>(&self, (first, second): &Self::State, poll: impl FnOnce() -> R) -> R {
+        self.0.within(first, || self.1.within(second, poll))
+    }
+
     fn after(
         &self,
         (first, second): Self::State,
@@ -190,6 +228,17 @@ impl<A: InterceptCall, B: InterceptCall> InterceptCall for (A, B) {
         })
     }
 
+    fn begin(&self, method: &'static MethodInfo, metadata: &mut Metadata) -> Result<Span, Status> {
+        let first = self.0.begin(method, metadata)?;
+        let second = first.in_scope(|| {
+            self.1.begin(method, metadata).inspect_err(|status| {
+                self.0.after(method, Err(status), Duration::ZERO);
+            })
+        })?;
+        // A span lasts for as long as one inside of it.
+        Ok(if second.is_none() { first } else { second })
+    }
+
     fn after(&self, method: &'static MethodInfo, outcome: Result<(), &Status>, took: Duration) {
         self.1.after(method, outcome, took);
         self.0.after(method, outcome, took);
@@ -203,6 +252,7 @@ pub(crate) struct Watch {
     began: Instant,
     /// What goes with the request.
     metadata: Metadata,
+    span: Span,
     is_over: bool,
 }
 
@@ -215,9 +265,9 @@ impl Watch {
         metadata: Option<&Metadata>,
     ) -> Result<Box<Self>, Status> {
         let mut metadata = metadata.cloned().unwrap_or_default();
-        interceptor.before(method, &mut metadata).map_err(Status::not_executed)?;
+        let span = interceptor.begin(method, &mut metadata).map_err(Status::not_executed)?;
         let (interceptor, began) = (Rc::clone(interceptor), Instant::now());
-        Ok(Box::new(Self { interceptor, method, began, metadata, is_over: false }))
+        Ok(Box::new(Self { interceptor, method, began, metadata, span, is_over: false }))
     }
 
     /// What goes with the request.
@@ -228,7 +278,10 @@ impl Watch {
     /// The call has its outcome.
     pub(crate) fn end(&mut self, outcome: Result<(), &Status>) {
         if !std::mem::replace(&mut self.is_over, true) {
-            self.interceptor.after(self.method, outcome, self.began.elapsed());
+            let took = self.began.elapsed();
+            self.span.in_scope(|| self.interceptor.after(self.method, outcome, took));
+            // It ends now, and not with who still has the call.
+            self.span = Span::none();
         }
     }
 }

@@ -58,13 +58,14 @@ mod tasks;
 mod times;
 mod tls;
 mod topic;
+mod trace;
 
 pub use std::net::ToSocketAddrs;
 
 pub use ringcall_codec::{
     BodyError, Code, EntryKey, Field, Key, Limits, Message, Metadata, MetadataError, MetadataRef,
-    MethodInfo, MethodKind, ServerTimes, SessionError, ShardPlace, Status, layout,
-    layout::layout_with_items, limits,
+    MethodInfo, MethodKind, ServerTimes, SessionError, ShardPlace, Status, TraceContext,
+    TraceContextError, layout, layout::layout_with_items, limits,
 };
 pub use ringcall_macros::{message, service};
 pub use rkyv;
@@ -100,6 +101,7 @@ pub use crate::{
     socket::SocketConfig,
     streams::{Item, ItemSender, NoItems, Sink, Source, Stream, StreamCall},
     topic::{Lag, Subscriber, Topic},
+    trace::{Trace, TracedCall},
 };
 
 /// What a service, its server and its clients need, for one `use`.
