@@ -339,7 +339,7 @@ fn the_fingerprints_are_those_of_the_code() {
 #[test]
 fn every_limit_in_the_table_is_that_of_the_code() {
     use ringcall_codec::limits::*;
-    let values: [(&str, u64); 31] = [
+    let values: [(&str, u64); 33] = [
         ("HEADER_LEN", HEADER_LEN as u64),
         ("FRAME_ALIGN", FRAME_ALIGN as u64),
         ("FRAME_LEN_MAX_DEFAULT", FRAME_LEN_MAX_DEFAULT.into()),
@@ -356,6 +356,8 @@ fn every_limit_in_the_table_is_that_of_the_code() {
         ("METADATA_LEN_MAX", METADATA_LEN_MAX as u64),
         ("METADATA_ENTRIES_MAX", METADATA_ENTRIES_MAX as u64),
         ("METADATA_NAME_LEN_MAX", METADATA_NAME_LEN_MAX as u64),
+        ("TRACESTATE_LEN_MAX", TRACESTATE_LEN_MAX as u64),
+        ("TRACESTATE_MEMBERS_MAX", TRACESTATE_MEMBERS_MAX as u64),
         ("CANCELS_PER_SECOND_MAX", CANCELS_PER_SECOND_MAX.into()),
         ("PINGS_PER_SECOND_MAX", PINGS_PER_SECOND_MAX.into()),
         ("STREAM_WINDOW_DEFAULT", STREAM_WINDOW_DEFAULT.into()),

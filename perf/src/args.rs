@@ -415,6 +415,10 @@ pub(crate) struct RunArgs {
     /// How long an idle thread looks for work before it sleeps, as `50us`, on both sides
     #[arg(long, value_name = "TIME", default_value = "0us", value_parser = parse::spin)]
     pub(crate) spin: Duration,
+    /// Shards measure nothing of themselves, on either side: what measuring costs shows in
+    /// `compare '' '--no-metrics'`
+    #[arg(long)]
+    pub(crate) no_metrics: bool,
     /// Also reports what a call costs each side in switches, syscalls, copies, instructions and
     /// cycles; built with the feature `count-allocations`, allocations too
     #[arg(long)]

@@ -25,7 +25,7 @@ use crate::{
     progress::Progress,
     report::{Conditions, Outputs, Report},
     server::Server,
-    target::Target,
+    target::{self, Target},
     trace,
     workload::Workload,
 };
@@ -111,6 +111,9 @@ fn load_plan(args: &RunArgs, cores: CoreList, beside_cores: CoreList) -> Result<
         pace = Pace::Open(Arrivals::Traced(Arc::new(trace)));
     }
     let (sizes, seed, spin) = (args.sizes.clone(), args.seed, args.spin);
+    if args.no_metrics {
+        target::measure_nothing();
+    }
     let beside = Beside {
         slow: args.slow,
         fanout: args.fanout,

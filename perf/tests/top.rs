@@ -1,6 +1,6 @@
 //! `top`: what it shows of a server, and what it says of what is none.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
