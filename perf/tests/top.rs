@@ -78,7 +78,7 @@ fn it_shows_shards_and_methods() {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find(|line| line.starts_with("Bell.ring")).unwrap();
-    assert_eq!(line.split_whitespace().nth(2), Some("10.0"), "{text}");
+    assert_eq!(line.split_whitespace().nth(2), Some("10"), "{text}");
     assert!(text.contains(&server.address().to_string()));
     assert!(!text.contains('\x1b'));
 }

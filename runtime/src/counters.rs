@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::metrics::Figures;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
         /// The live counters of one shard.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
@@ -22,7 +22,7 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct ShardCounters {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])+ pub $name: u64,)*
         }
 
         impl Counters {
@@ -35,6 +35,11 @@ macro_rules! counters {
             /// Each counter's name and value, in the order of the fields.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((stringify!($name), self.$name),)*].into_iter()
+            }
+
+            /// What each counter counts, in the same order.
+            pub(crate) fn helps() -> impl Iterator<Item = &'static str> {
+                [$(concat!($($doc),+).trim_ascii(),)*].into_iter()
             }
 
             /// What was counted after `earlier` and up to this.

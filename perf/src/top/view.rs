@@ -36,8 +36,8 @@ pub(super) fn text(live: &Live, slow_shown: usize) -> String {
             si(all.calls_per_s),
             all.load,
             shards.len(),
-            si(all.connections as f64),
-            si(all.calls_running as f64),
+            count(all.connections),
+            count(all.calls_running),
             all.in_place * 100.0
         ),
     );
@@ -80,7 +80,7 @@ pub(super) fn text(live: &Live, slow_shown: usize) -> String {
         format_args!(
             "\nslow calls from {from} on, the slowest of the recent; {} were seen\n\
              {:>9} {:<32} {:<24} {:>9} {:>9} {:>9} {:>9} {:>5} {:>8}",
-            si(live.slow_seen as f64),
+            count(live.slow_seen),
             "total",
             "method",
             "cause",
@@ -107,7 +107,7 @@ fn shard(out: &mut String, shard: &Shard) {
             shard.core,
             shard.load * 100.0,
             si(shard.calls_per_s),
-            si(shard.connections as f64),
+            count(shard.connections),
             si(shard.batch),
             ns(shard.turn.p99),
             si(shard.refused_per_s)
@@ -118,14 +118,14 @@ fn shard(out: &mut String, shard: &Shard) {
 fn method(out: &mut String, method: &Method) {
     let bad = method.outcomes.iter().filter(|(name, _)| *name != "OK");
     let bad: Vec<_> =
-        bad.map(|(name, calls)| format!("{} {}", view_safe(name), si(*calls as f64))).collect();
+        bad.map(|(name, calls)| format!("{} {}", view_safe(name), count(*calls))).collect();
     line(
         out,
         format_args!(
             "{:<32} {:>8} {:>8} {:>8} {}  {}",
             view_safe(&method.name),
             si(method.calls_per_s),
-            si(method.calls as f64),
+            count(method.calls),
             si(method.errors_per_s),
             tail(&method.service),
             bad.join(", ")
@@ -156,6 +156,11 @@ fn slow_call(out: &mut String, call: &Slow) {
 
 fn tail(times: &Times) -> String {
     format!("{:>9} {:>9} {:>9}", ns(times.p50), ns(times.p99), ns(times.p999))
+}
+
+/// A count: as it is, where it is short.
+fn count(count: u64) -> String {
+    if count < 10_000 { count.to_string() } else { si(count as f64) }
 }
 
 fn ns(ns: u64) -> String {

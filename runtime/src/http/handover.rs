@@ -37,11 +37,18 @@ fn is_request(first: &[u8], then: &[u8]) -> bool {
 
 impl Connection {
     /// Whether what has come of a stream that has said no HELLO is HTTP.
-    #[cold]
+    #[inline]
     pub(crate) fn speaks_http(&self, input: &[u8]) -> bool {
-        let is_asked = self.side == Side::Server && self.shard.http.get().is_some();
-        is_asked
-            && self.receive.borrow().decoder.first_bytes().is_some_and(|cut| is_request(cut, input))
+        match self.receive.borrow().decoder.first_bytes() {
+            None => false,
+            Some(first) => self.begins_as_http(first, input),
+        }
+    }
+
+    #[cold]
+    fn begins_as_http(&self, first: &[u8], then: &[u8]) -> bool {
+        let is_answered = self.side == Side::Server && self.shard.http.get().is_some();
+        is_answered && is_request(first, then)
     }
 
     /// Leaves the shard once the kernel receives no more for it.

@@ -11,13 +11,16 @@ use std::{
 
 use serde::Serialize;
 
-use crate::metrics::{Cause, Histogram, MethodMetrics, Metrics, ShardMetrics, SlowCall};
+use crate::metrics::{Cause, Histogram, MethodMetrics, ShardMetrics, SlowCall};
 
 /// Slow calls that are shown, in number: the slowest of those that are kept.
 const SLOW_SHOWN_MAX: usize = 32;
 
 /// Methods that are shown, in number: those that are called most.
 const METHODS_SHOWN_MAX: usize = 100;
+
+/// Figures of all shards together, and of each.
+type Figures<'a> = (&'a ShardMetrics, &'a [ShardMetrics]);
 
 /// What is to be shown.
 pub(super) struct View<'a> {
@@ -26,8 +29,8 @@ pub(super) struct View<'a> {
     pub(super) uptime: Duration,
     /// Time from `before` to `now`.
     pub(super) window: Duration,
-    pub(super) before: Option<&'a Metrics>,
-    pub(super) now: &'a Metrics,
+    pub(super) before: Option<Figures<'a>>,
+    pub(super) now: Figures<'a>,
 }
 
 #[derive(Serialize)]
@@ -115,19 +118,19 @@ struct SlowView {
 
 /// The data of the live page, as JSON.
 pub(super) fn render(view: &View<'_>) -> Vec<u8> {
-    let now = view.now.merged();
-    let before = view.before.map(Metrics::merged).unwrap_or_default();
+    let none = ShardMetrics::default();
+    let (now, shards) = view.now;
+    let (before, shards_before) = view.before.unwrap_or((&none, &[]));
     let seconds = view.window.as_secs_f64().max(0.001);
-    let shards = view.now.shards.iter().zip(&view.cores).enumerate();
+    let shards = shards.iter().zip(&view.cores).enumerate();
     let shards = shards.map(|(index, (shard, core))| {
-        let none = ShardMetrics::default();
-        let before = view.before.and_then(|before| before.shards.get(index)).unwrap_or(&none);
+        let before = shards_before.get(index).unwrap_or(&none);
         let view = shard_view(shard, before, seconds);
         ShardView { index: Some(index), core: Some(*core), ..view }
     });
     let shards = shards.collect();
     let mut methods: Vec<_> =
-        now.methods.iter().map(|method| method_view(method, &before, seconds)).collect();
+        now.methods.iter().map(|method| method_view(method, before, seconds)).collect();
     methods.sort_by(|a, b| b.calls.cmp(&a.calls).then(a.name.cmp(b.name)));
     let methods_not_shown = methods.len().saturating_sub(METHODS_SHOWN_MAX);
     methods.truncate(METHODS_SHOWN_MAX);
@@ -136,7 +139,7 @@ pub(super) fn render(view: &View<'_>) -> Vec<u8> {
         address: view.address.to_string(),
         uptime_s: view.uptime.as_secs_f64(),
         window_s: seconds,
-        all: shard_view(&now, &before, seconds),
+        all: shard_view(now, before, seconds),
         shards,
         methods,
         methods_not_shown,

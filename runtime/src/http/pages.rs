@@ -33,12 +33,19 @@ pub(super) struct Pages {
     source: Source,
     began: Instant,
     /// The figures of earlier moments, oldest first.
-    moments: VecDeque<(Instant, Metrics)>,
+    moments: VecDeque<Moment>,
     live: Option<(Instant, Arc<[u8]>)>,
     metrics: Option<(Instant, Arc<[u8]>)>,
     page: Arc<[u8]>,
     /// When the second began in which pages are counted, and how many there were.
     second: (Instant, u32),
+}
+
+/// The figures of a moment. Methods are kept merged alone, as they are the most of it.
+struct Moment {
+    at: Instant,
+    merged: ShardMetrics,
+    shards: Vec<ShardMetrics>,
 }
 
 impl Pages {
@@ -85,17 +92,19 @@ impl Pages {
             return body;
         }
         let metrics = self.read();
-        let (since, before) = self.before(now);
+        let merged = metrics.merged();
+        let before = self.before(now);
+        let since = before.map_or(self.began, |before| before.at);
         let view = live::View {
             address: self.source.address,
             cores: self.source.shards.iter().map(|(core, _)| *core).collect(),
             uptime: now.saturating_duration_since(self.began),
             window: now.saturating_duration_since(since),
-            before,
-            now: &metrics,
+            before: before.map(|before| (&before.merged, &*before.shards)),
+            now: (&merged, &metrics.shards),
         };
         let body = Arc::from(live::render(&view));
-        self.remember(now, metrics);
+        self.remember(now, merged, metrics.shards);
         self.live.insert((now, body)).1.clone()
     }
 
@@ -104,25 +113,26 @@ impl Pages {
         Metrics { shards: shards.collect() }
     }
 
-    /// The figures that what happened lately is told from, and of when they are: nothing, from when
-    /// the server began.
-    fn before(&self, now: Instant) -> (Instant, Option<&Metrics>) {
-        let in_window =
-            |(at, _): &&(Instant, Metrics)| now.saturating_duration_since(*at) <= WINDOW;
-        let moment = self.moments.iter().find(in_window).or(self.moments.back());
-        moment.map_or((self.began, None), |(at, metrics)| (*at, Some(metrics)))
+    /// The figures that what happened lately is told from; none where there are no earlier ones.
+    fn before(&self, now: Instant) -> Option<&Moment> {
+        let in_window = |moment: &&Moment| now.saturating_duration_since(moment.at) <= WINDOW;
+        self.moments.iter().find(in_window).or(self.moments.back())
     }
 
-    fn remember(&mut self, now: Instant, mut metrics: Metrics) {
-        let last = self.moments.back().map(|(at, _)| now.saturating_duration_since(*at));
+    fn remember(&mut self, at: Instant, mut merged: ShardMetrics, mut shards: Vec<ShardMetrics>) {
+        let last = self.moments.back().map(|moment| at.saturating_duration_since(moment.at));
         if last.is_some_and(|since| since < MOMENT_GAP) {
             return;
         }
         if self.moments.len() >= MOMENTS_MAX {
             self.moments.pop_front();
         }
-        metrics.shards.iter_mut().for_each(|shard| shard.slow.clear());
-        self.moments.push_back((now, metrics));
+        merged.slow.clear();
+        for shard in &mut shards {
+            shard.slow.clear();
+            shard.methods.clear();
+        }
+        self.moments.push_back(Moment { at, merged, shards });
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{fmt::Write, time::Duration};
 
+use crate::counters::ShardCounters;
 use crate::metrics::{Histogram, MethodMetrics, Metrics, ShardMetrics};
 
 /// The buckets of times: from 2^8 ns (256 ns) to 2^34 ns (17 s).
@@ -92,15 +93,15 @@ pub(super) fn render(metrics: &Metrics, uptime: Duration) -> String {
 
 /// What shards count, under the names that `ShardCounters` has.
 fn counters(out: &mut String, shards: &[ShardMetrics]) {
-    let names = shards.first().map(|shard| shard.counters.iter().map(|(name, _)| name));
-    for (at, counter) in names.into_iter().flatten().enumerate() {
+    let names = ShardCounters::default().iter().map(|(name, _)| name);
+    for (at, (counter, help)) in names.zip(ShardCounters::helps()).enumerate() {
         let is_cpu = counter == "cpu_ns";
         let name = if is_cpu { "cpu_seconds_total".to_owned() } else { format!("{counter}_total") };
         let help = match is_cpu {
-            true => "CPU time of the shard's thread.".to_owned(),
-            false => format!("The counter {counter} of ShardCounters."),
+            true => "CPU time of the shard's thread.",
+            false => help,
         };
-        family(out, &name, "counter", &help);
+        family(out, &name, "counter", help);
         for (index, shard) in shards.iter().enumerate() {
             let value = shard.counters.iter().nth(at).map_or(0, |(_, value)| value);
             let value = if is_cpu { seconds(value).to_string() } else { value.to_string() };

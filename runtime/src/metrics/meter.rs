@@ -43,8 +43,9 @@ const SLOW_ONE_IN: u64 = 1000;
 const SLOW_FROM_NS: u64 = 1_000_000;
 const SLOW_FROM_NS_MIN: u64 = 20_000;
 
-/// Slow calls that are kept of one turn, in number: one cause has many of them.
-pub(super) const SLOW_PER_TURN_MAX: usize = 4;
+/// Slow calls that are kept of one turn, in number: one cause has many of them, and it is enough to
+/// see it and one that suffered.
+pub(super) const SLOW_PER_TURN_MAX: usize = 2;
 
 /// What a shard measures of itself, where only the shard is concerned. Times are nanoseconds since
 /// it started.
