@@ -233,7 +233,10 @@ impl<B: FrameBuffer> Decoder<B> {
     /// What a stream begins with that has brought no whole header yet; nothing once it was read.
     #[inline]
     pub fn first_bytes(&self) -> Option<&[u8]> {
-        (!self.has_begun).then(|| &self.head[..self.head_len])
+        if self.has_begun {
+            return None;
+        }
+        Some(self.cut.as_ref().map_or(&[], |cut| &cut.head[..cut.head_len]))
     }
 
     /// Length of the frame that is cut, in bytes, as far as it is known.

@@ -30,8 +30,8 @@ mod events;
 mod executor;
 pub mod handle;
 mod heartbeat;
-mod ids;
 mod http;
+mod ids;
 mod inbox;
 mod intercept;
 mod listener;
@@ -83,8 +83,8 @@ pub use crate::{
     config_file::{ConfigFileError, Place, ServerConfig},
     context::Context,
     counters::{RoundTrips, ShardCounters},
-    handle::{Handle, HandleConfig},
     draining::{Draining, Unfinished, draining},
+    handle::{Handle, HandleConfig},
     ids::{Ids, IdsError},
     intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},
     metrics::{

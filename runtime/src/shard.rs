@@ -32,8 +32,8 @@ use crate::{
     executor::{self, Knocker},
     handle::Ports,
     heartbeat::Heartbeat,
-    ids::{IdSource, ServerNumber},
     http::Door,
+    ids::{IdSource, ServerNumber},
     listener::{self, Listener},
     mail::{Mailbox, Mailboxes},
     metrics::Meter,
@@ -231,7 +231,6 @@ impl Shard {
         };
         let mut ring = Ring::new(&config.ring)?;
         ring.register_bell(mail.bell())?;
-        ring.register_bell(&bell)?;
         counters.figures.gauges.buffers.set(ring.pool().len() as u64);
         let meter = Meter::new(config.metrics, config.slow_call);
         let shard = Rc::new(Self {

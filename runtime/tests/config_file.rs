@@ -66,6 +66,8 @@ fn every_key() -> Vec<(&'static str, &'static str, &'static str, ServerConfig)> 
         ("idle_timeout_s", "60", shard().idle_timeout(s(60))),
         ("age_max_s", "3600", shard().age_max(s(3600), 0)),
         ("age_jitter_percent", "20", shard().age_max(Duration::ZERO, 20)),
+        ("metrics", "false", shard().metrics(false)),
+        ("slow_call_us", "250", shard().slow_call(Duration::from_micros(250))),
     ];
     let socket = SocketConfig::new;
     let of_socket = [

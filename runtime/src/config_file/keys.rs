@@ -70,6 +70,8 @@ fn visit_shard(shard: &mut ShardConfig, visitor: &mut dyn FnMut(Key, &mut dyn Se
         age_jitter,
         calls_max,
         memory_max,
+        metrics,
+        slow_call,
         // For tests of ringcall.
         preempt_timer: _,
         sleeps_at_once: _,
@@ -240,6 +242,19 @@ fn visit_shard(shard: &mut ShardConfig, visitor: &mut dyn FnMut(Key, &mut dyn Se
         "age_max jitter_percent",
         "By how much of it that is shortened at random, at most.",
         &mut Whole(age_jitter),
+    );
+    key(
+        "metrics",
+        "metrics",
+        "Whether the shard measures its calls and turns; counters are there in any case.",
+        &mut Flag(metrics),
+    );
+    key(
+        "slow_call_us",
+        "slow_call",
+        "Time from which on a call is kept as slow. Without it: what all but one in a thousand took \
+         less than lately.",
+        &mut Time(slow_call, Us, "1_000"),
     );
 }
 
