@@ -64,6 +64,7 @@ macro_rules! measure {
         let last = std::thread::available_parallelism().unwrap().get() - 1;
         let server = Server::builder().cores([last]).serve("127.0.0.1:0", |_| $server::new(Worker));
         let server = server.unwrap();
+        let in_flight: usize = $bulk;
         let address = server.address();
         let (took, bulk_done) = RunConfig::new()
             .core(0)
@@ -71,7 +72,7 @@ macro_rules! measure {
                 let client = $client::connect(address).await.unwrap();
                 let bulk = $client::connect(address).await.unwrap();
                 let (is_over, done) = (Rc::<Cell<bool>>::default(), Rc::<Cell<u64>>::default());
-                for _ in 0..$bulk {
+                for _ in 0..in_flight {
                     let (bulk, is_over, done) =
                         (bulk.clone(), Rc::clone(&is_over), Rc::clone(&done));
                     ringcall::spawn(async move {
