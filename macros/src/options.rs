@@ -239,7 +239,7 @@ mod tests {
     fn all_options_are_read() {
         let (options, errors) = take(vec![
             parse_quote!(#[rpc(timeout = "5ms", idempotent, no_cancel, id = 0x10)]),
-            parse_quote!(#[rpc(oneway,)]),
+            parse_quote!(#[rpc(oneway, class = "bulk")]),
         ]);
         let expected = RpcOptions {
             id: Some(16),
@@ -247,6 +247,7 @@ mod tests {
             oneway: true,
             idempotent: true,
             no_cancel: true,
+            class: Class::Bulk,
         };
         assert_eq!((options, errors), (expected, vec![]));
     }
