@@ -80,7 +80,8 @@ pub struct Header {
     /// how long the callee held the call, in microseconds rounded up, where the caller asked for
     /// that, or zero. Other kinds: zero.
     pub time_us: u32,
-    /// RESPONSE: calls in flight on the answering connection. ITEM: how many items of this sender
+    /// REQUEST and ONEWAY: the [routing key](crate::RoutingKey), zero for none. RESPONSE: calls in
+    /// flight on the answering connection. ITEM: how many items of this sender
     /// came before it. CREDIT: bytes. Other kinds: zero.
     pub aux: u32,
 }
@@ -196,7 +197,7 @@ impl Header {
             return Err(HeaderError::ReservedField("check"));
         }
         if kind == Kind::Request || kind == Kind::OneWay {
-            self.check_aux()?;
+            self.check_key()?;
         } else if kind == Kind::Response {
             if self.code == 0 { self.check_reply() } else { self.check_status() }?;
         } else if kind == Kind::Item {
@@ -240,10 +241,19 @@ impl Header {
         Ok(())
     }
 
-    /// The field that only a RESPONSE has.
+    /// The field that is not theirs.
     #[inline]
     fn check_aux(&self) -> Result<(), HeaderError> {
         if self.aux != 0 {
+            return Err(HeaderError::ReservedField("aux"));
+        }
+        Ok(())
+    }
+
+    /// A stream stays where it arrives.
+    #[inline]
+    fn check_key(&self) -> Result<(), HeaderError> {
+        if self.aux != 0 && self.flags.contains(Flags::STREAM) {
             return Err(HeaderError::ReservedField("aux"));
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::{
         FRAME_LEN_MAX_FLOOR, HELLO_BODY_LEN_MAX, HELLO_METHODS_MAX, STREAM_WINDOW_DEFAULT,
         WINDOW_CEILING, WINDOW_FLOOR,
     },
+    pack::features,
 };
 
 /// What one side of a connection says of itself.
@@ -28,7 +29,7 @@ pub struct Hello {
     pub features: u64,
     /// What the side accepts.
     pub limits: Limits,
-    /// Where the side runs.
+    /// Where the side runs; of a client, the shard that it wants, where it has the feature.
     pub shard: ShardPlace,
     /// The methods that the side serves or calls, in ascending order of their ids.
     pub methods: Vec<MethodLayout>,
@@ -47,12 +48,12 @@ pub struct Limits {
     pub connection_window: u32,
 }
 
-/// Which of a server's shards a connection arrived at.
+/// Which of a server's shards a connection arrived at, or is to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardPlace {
     /// Number of the shard, from zero.
     pub index: u16,
-    /// How many shards serve the address; zero for a side that is no server.
+    /// How many shards serve the address; zero for a client that wants none of them.
     pub count: u16,
 }
 
@@ -85,6 +86,14 @@ pub enum HelloError {
     MethodOrder {
         /// The method's id.
         id: u32,
+    },
+    /// The client wants a shard that the server does not have.
+    #[error("there is no shard {index}: the server has {count}; route to these")]
+    NoSuchShard {
+        /// The shard that is wanted.
+        index: u16,
+        /// How many shards the server has.
+        count: u16,
     },
     /// The two sides share no version of the wire format.
     #[error(
@@ -235,6 +244,12 @@ impl Hello {
         }
         let (version_min, version_max) = (header.code as u16, (header.code >> 16) as u16);
         Ok(Self { version_min, version_max, features, limits, shard, methods })
+    }
+
+    /// The shard that a client wants to be connected to, if it wants one.
+    pub(crate) fn wanted_shard(&self) -> Option<u16> {
+        let wants = self.features & features::SHARDS != 0 && self.shard.count != 0;
+        wants.then_some(self.shard.index)
     }
 
     /// The first method that both sides have and lay out differently: ours, then theirs.

@@ -32,6 +32,7 @@ mod metadata;
 mod pack;
 mod parts;
 mod session;
+mod shard_key;
 mod status;
 mod times;
 mod trace_context;
@@ -50,6 +51,7 @@ pub use session::{
     CallOptions, Deadlines, Endpoint, Event, ItemError, MethodInfo, MethodKind, OpenError,
     Patience, ReplyError, Session, SessionConfig, SessionError, StreamId,
 };
+pub use shard_key::{RoutingKey, ShardKey, hash_bytes, hash_parts};
 pub use status::{Code, Status};
 pub use times::ServerTimes;
 pub use trace_context::{TraceContext, TraceContextError};

@@ -19,6 +19,10 @@ pub mod features {
     pub const LZ4: u64 = 1 << 1;
     /// Bodies may be compressed by Zstandard.
     pub const ZSTD: u64 = 1 << 2;
+    /// Calls may carry a routing key: the hash that [`ShardKey`](crate::ShardKey) is.
+    pub const KEYS: u64 = 1 << 3;
+    /// A client may say which shard it wants to be connected to, and is handed over to that.
+    pub const SHARDS: u64 = 1 << 4;
 }
 
 /// How a body is compressed.

@@ -197,7 +197,7 @@ fn reserved_fields_must_be_zero() {
         }
         for at in 24..28 {
             match kind {
-                Kind::Response | Kind::Item | Kind::Credit => {
+                Kind::Request | Kind::OneWay | Kind::Response | Kind::Item | Kind::Credit => {
                     assert!(parse(at, 0x80).is_ok());
                 }
                 _ => assert_eq!(parse(at, 0x80), reserved("aux")),

@@ -50,6 +50,7 @@ fn header_of(kind: Kind, call: u64, numbers: [u32; 4], meta_len: u16, flags: u8)
             flags: packed,
             code,
             time_us,
+            aux,
             ..none
         },
         Kind::Response => {

@@ -87,7 +87,8 @@ fn act(
         (0, _) if app.open.len() < 8 => {
             let left_us = 1 + random.below(2_000) as u64;
             let deadline_us = (random.below(3) == 0).then_some(now_us + left_us);
-            let options = CallOptions { is_stream: true, deadline_us, now_us, metadata: &[] };
+            let options =
+                CallOptions { is_stream: true, deadline_us, now_us, ..CallOptions::default() };
             let call = session.call(scratch, ECHO, options, &Blob::new(0, 0)).unwrap();
             app.open.push(names(call).0);
         }

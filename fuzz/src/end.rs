@@ -161,7 +161,7 @@ impl End {
         let deadline_us = (form & 0x02 != 0).then(|| now_us.saturating_add(wait_us));
         let metadata = metadata.as_bytes();
         let is_stream = variant & 0x01 != 0 && form & 0x04 == 0;
-        let options = CallOptions { deadline_us, now_us, metadata, is_stream };
+        let options = CallOptions { deadline_us, now_us, metadata, is_stream, key: None };
         let request = Colour::Named(text.clone());
         let method = METHODS[usize::from(form >> 3 & 1)].id;
         let output_len = self.session.output().len();

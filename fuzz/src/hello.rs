@@ -4,8 +4,8 @@
 //! Input: a byte of options, a header, its payload.
 
 use ringcall_codec::{
-    Decoder, Event, Field, Flags, Header, Kind, MAGIC, MethodInfo, MethodKind, Session,
-    SessionConfig, ShardPlace, VERSION_MAX, VERSION_MIN,
+    Code, Decoder, Event, Field, Flags, Header, Kind, MAGIC, MethodInfo, MethodKind, Session,
+    SessionConfig, ShardPlace, Status, VERSION_MAX, VERSION_MIN, features,
     limits::{
         FRAME_LEN_MAX_DEFAULT, FRAME_LEN_MAX_FLOOR, HEADER_LEN, HELLO_METHODS_MAX, WINDOW_CEILING,
         WINDOW_FLOOR,
@@ -23,7 +23,8 @@ pub const METHODS: &[MethodInfo] = &[method(7, "Fuzz.seven"), method(9, "Fuzz.ni
 const fn method(id: u32, name: &'static str) -> MethodInfo {
     let (kind, timeout_us) = (MethodKind::Unary, 0);
     let (request, reply) = (Point::LAYOUT, Point::LAYOUT);
-    MethodInfo { id, name, request, reply, kind, timeout_us, idempotent: false, no_cancel: false }
+    let (idempotent, no_cancel, shard_by) = (false, false, false);
+    MethodInfo { id, name, request, reply, kind, timeout_us, idempotent, no_cancel, shard_by }
 }
 
 /// Gives a first frame to a session, twice.
@@ -42,7 +43,9 @@ pub fn run(data: &[u8]) {
         return;
     }
 
-    let config = SessionConfig::default();
+    let knows_shards = options & 0x04 != 0;
+    let features = if knows_shards { features::SHARDS | features::KEYS } else { 0 };
+    let config = SessionConfig { features, ..SessionConfig::default() };
     let mut session = if options & 0x02 == 0 {
         Session::client(&config, METHODS, &[])
     } else {
@@ -50,7 +53,19 @@ pub fn run(data: &[u8]) {
     };
     let outcome = session.handle_frame(&header, payload);
     let is_hello = header.kind == Kind::Hello;
-    let opens = is_hello && is_acceptable(header.code, payload);
+    let is_acceptable = is_hello && is_acceptable(header.code, payload);
+    let is_server = options & 0x02 != 0;
+    let wanted = wanted_shard(payload).filter(|_| is_acceptable && is_server && knows_shards);
+    if let Some(0) = wanted {
+        // The server is shard 1 of 2.
+        assert_eq!(outcome, Ok(Event::WrongShard(0)));
+        assert!(session.output().is_empty());
+        session.decline(&Status::new(Code::Unavailable, "full"));
+        let declined = Header::parse(session.output().first_chunk().expect("it was told why"));
+        assert!(declined.is_ok_and(|header| header.kind == Kind::GoAway));
+        return;
+    }
+    let opens = is_acceptable && wanted.is_none_or(|wanted| wanted < 2);
     assert_eq!(outcome == Ok(Event::Opened), opens, "{header:?}: {outcome:?}");
     assert_eq!(session.is_open(), opens);
     if !opens && header.kind != Kind::GoAway {
@@ -67,6 +82,13 @@ pub fn run(data: &[u8]) {
     } else {
         assert_ends_well(&mut session, false);
     }
+}
+
+/// The shard that an acceptable HELLO asks for.
+fn wanted_shard(body: &[u8]) -> Option<u16> {
+    let place = body.get(24..28)?;
+    let asks = body[0] & 0x10 != 0 && (place[2], place[3]) != (0, 0);
+    asks.then(|| u16::from_le_bytes([place[0], place[1]]))
 }
 
 /// Whether a HELLO is one, written down once more from `docs/wire.md`.

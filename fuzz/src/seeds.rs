@@ -183,10 +183,20 @@ fn hellos() -> Seeds {
     let fixed = &frame[..32 + FIXED_LEN];
     let mut none = fixed.to_vec();
     none[32 + FIXED_LEN - 4] = 0;
+    // Asks for a shard of two, or of ten.
+    let of_shard = |index: u8, count: u8| {
+        let mut asks = frame.clone();
+        asks[32] |= 0x10;
+        (asks[32 + 24], asks[32 + 26]) = (index, count);
+        [&[6], &asks[..]].concat()
+    };
     vec![
         ("to-client", [&[0], &frame[..]].concat()),
         ("to-server", [&[2], &frame[..]].concat()),
         ("no-methods", [&[3], &none[..]].concat()),
+        ("other-shard", of_shard(0, 2)),
+        ("this-shard", of_shard(1, 2)),
+        ("no-such-shard", of_shard(9, 10)),
         ("goaway", [&[2], &goaway[..32 + 4]].concat()),
     ]
 }

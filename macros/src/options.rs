@@ -247,7 +247,7 @@ mod tests {
             oneway: true,
             idempotent: true,
             no_cancel: true,
-            class: Class::Bulk,
+            class: Some(Class::Bulk),
         };
         assert_eq!((options, errors), (expected, vec![]));
     }

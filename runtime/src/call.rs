@@ -155,7 +155,7 @@ impl<'a> Terms<'a> {
         let deadline_us = has_deadline.then_some(deadline_us);
         let metadata = watch.map(Watch::metadata).or(self.metadata);
         let metadata = times::block_of_request(metadata, self.wants_times, room);
-        CallOptions { deadline_us, now_us, metadata, is_stream: self.is_stream }
+        CallOptions { deadline_us, now_us, metadata, is_stream: self.is_stream, key: None }
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
     encode::{EncodeError, Scratch, body_len_max, encode_encoded, encode_message},
     header::{CallId, Flags, Header, Kind},
     message::Message,
+    pack::features,
+    shard_key::RoutingKey,
 };
 
 /// What goes with a request.
@@ -27,6 +29,9 @@ pub struct CallOptions<'a> {
     pub metadata: &'a [u8],
     /// Whether items travel while the call runs.
     pub is_stream: bool,
+    /// The key of whose shard the call is; it travels where the peer knows of keys. A stream has
+    /// none.
+    pub key: Option<RoutingKey>,
 }
 
 /// Why a call was not made; nothing was sent.
@@ -100,8 +105,9 @@ impl Session {
         let deadline_us = options.deadline_us.unwrap_or(NEVER);
         let call = self.made.open(deadline_us).ok_or(OpenError::TooManyInFlight)?;
         let mut header = request_header(Kind::Request, call, method, time_us);
+        header.aux = self.key_of(options);
         if options.is_stream {
-            header.flags = Flags::STREAM;
+            (header.flags, header.aux) = (Flags::STREAM, 0);
             self.made.table.begin_stream(call, self.new_stream());
         }
         let frame_len_max = self.peer_frame_len_max();
@@ -161,7 +167,8 @@ impl Session {
         self.check_open()?;
         let time_us = time_left_us(options)?;
         let number = self.one_ways_made + 1;
-        let header = request_header(Kind::OneWay, CallId(number), method, time_us);
+        let mut header = request_header(Kind::OneWay, CallId(number), method, time_us);
+        header.aux = self.key_of(options);
         let frame_len_max = self.peer_frame_len_max();
         encode(&mut self.output, header, frame_len_max)?;
         self.life.used();
@@ -234,6 +241,15 @@ impl Session {
             return Err(SessionError::NoSuchCall(header.call));
         }
         Ok(Event::Notice { number, status: status_from_wire(header, payload)? })
+    }
+
+    /// The routing key as it travels.
+    #[inline]
+    fn key_of(&self, options: CallOptions<'_>) -> u32 {
+        match options.key {
+            Some(key) if self.features() & features::KEYS != 0 => key.to_wire(),
+            _ => 0,
+        }
     }
 
     #[inline]

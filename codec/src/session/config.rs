@@ -52,6 +52,19 @@ pub struct Patience {
     pub age_us: u64,
 }
 
+impl Patience {
+    /// Waits for ever, for everything.
+    pub const NONE: Self = Self {
+        hello_us: 0,
+        frame_us: 0,
+        bytes_per_s_min: 0,
+        ping_after_us: 0,
+        ping_answer_us: 0,
+        idle_us: 0,
+        age_us: 0,
+    };
+}
+
 impl Default for Deadlines {
     /// What the caller asks for.
     fn default() -> Self {

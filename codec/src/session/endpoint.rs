@@ -11,7 +11,10 @@ use super::{
     layouts_of,
     session::Session,
 };
-use crate::hello::{Hello, ShardPlace};
+use crate::{
+    hello::{Hello, ShardPlace},
+    pack::features,
+};
 
 /// One end as its connections have it: what it accepts, what it serves and calls, how long it
 /// waits. Cheap to clone.
@@ -38,6 +41,18 @@ impl Endpoint {
         serves: &'static [MethodInfo],
     ) -> Self {
         Self::new(config, ShardPlace::default(), calls, serves, true)
+    }
+
+    /// As [`client`](Self::client), of one that wants to be connected to this shard: a server that
+    /// knows of shards hands it over to that, and one that does not lets it be where it arrived.
+    pub fn client_of_shard(
+        config: &SessionConfig,
+        shard: ShardPlace,
+        calls: &'static [MethodInfo],
+        serves: &'static [MethodInfo],
+    ) -> Self {
+        let config = SessionConfig { features: config.features | features::SHARDS, ..*config };
+        Self::new(&config, shard, calls, serves, true)
     }
 
     /// The end that is connected to. It serves `serves`, and calls `calls` of its clients.

@@ -13,6 +13,7 @@ mod config;
 mod endpoint;
 mod extras;
 mod life;
+mod relay;
 mod serving;
 #[expect(clippy::module_inception, reason = "the file of the type that the module is about")]
 mod session;
@@ -54,14 +55,17 @@ pub struct MethodInfo {
     pub idempotent: bool,
     /// Whether a handler is finished although its caller gave up.
     pub no_cancel: bool,
+    /// Whether calls are sent to the shard that owns a key in the request.
+    pub shard_by: bool,
 }
 
 impl MethodInfo {
     /// A unary method, whose calls have no time limit of their own.
     pub const fn unary(id: u32, name: &'static str, request: u64, reply: u64) -> Self {
         let kind = MethodKind::Unary;
-        let (idempotent, no_cancel) = (false, false);
-        Self { id, name, request, reply, kind, timeout_us: 0, idempotent, no_cancel }
+        let timeout_us = 0;
+        let (idempotent, no_cancel, shard_by) = (false, false, false);
+        Self { id, name, request, reply, kind, timeout_us, idempotent, no_cancel, shard_by }
     }
 }
 

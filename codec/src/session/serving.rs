@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     encode::{EncodeError, Scratch, encode_bytes, encode_message, encode_with},
-    header::{CallId, Flags, Header, Kind},
+    header::{CallId, Flags, Header, HeaderError, Kind},
     message::Message,
     metadata::MetadataRef,
+    pack::features,
     status::{Code, Status},
 };
 
@@ -130,7 +131,7 @@ impl Session {
 
     /// Ends a call that runs, and its stream.
     #[inline]
-    fn finish(&mut self, call: CallId) -> Finished {
+    pub(super) fn finish(&mut self, call: CallId) -> Finished {
         if let Some(stream) = self.running.table.take_stream(call) {
             self.end_stream(Some(stream));
         }
@@ -217,6 +218,7 @@ impl Session {
     #[inline]
     fn accept(&mut self, header: &Header, deadline_us: u64) -> Result<(), SessionError> {
         self.check_serves(header)?;
+        self.check_key(header)?;
         self.life.used();
         let accepted = self.running.accept(header.call, deadline_us);
         accepted.map_err(|refusal| self.call_error(header.call, &refusal))
@@ -246,8 +248,18 @@ impl Session {
 
     fn check_one_way(&self, header: &Header) -> Result<(), SessionError> {
         self.check_serves(header)?;
+        self.check_key(header)?;
         if header.call.0 == 0 {
             return Err(SessionError::GenerationZero(header.call));
+        }
+        Ok(())
+    }
+
+    /// A key that was not agreed on is a field that has no meaning.
+    #[inline]
+    fn check_key(&self, header: &Header) -> Result<(), SessionError> {
+        if header.aux != 0 && self.features() & features::KEYS == 0 {
+            return Err(HeaderError::ReservedField("aux").into());
         }
         Ok(())
     }
@@ -285,7 +297,7 @@ impl Session {
     }
 
     #[cold]
-    fn write_status(&mut self, call: CallId, status: &Status) {
+    pub(super) fn write_status(&mut self, call: CallId, status: &Status) {
         if self.state == State::Closed {
             return;
         }
@@ -298,7 +310,7 @@ impl Session {
     }
 
     #[cold]
-    fn write_notice(&mut self, number: u64, status: &Status) {
+    pub(super) fn write_notice(&mut self, number: u64, status: &Status) {
         if self.state == State::Closed {
             return;
         }
@@ -316,7 +328,7 @@ impl Session {
     }
 
     #[inline]
-    fn response_header(&mut self, call: CallId, code: u32, flags: Flags) -> Header {
+    pub(super) fn response_header(&mut self, call: CallId, code: u32, flags: Flags) -> Header {
         self.life.used();
         let (kind, aux) = (Kind::Response, self.running.len());
         Header { body_len: 0, meta_len: 0, kind, flags, call, code, time_us: 0, aux }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     encode::encode_bytes,
     header::{CallId, Flags, Header, Kind},
-    hello::{Hello, ShardPlace},
+    hello::{Hello, HelloError, ShardPlace},
     limits::{FRAME_ALIGN, FRAME_LEN_MAX_DEFAULT},
     pack::features,
     status::{Code, Status},
@@ -106,6 +106,10 @@ pub enum Event {
     Refused(Code),
     /// The peer is one of ours: calls can be made and may come.
     Opened,
+    /// The client wants to be connected to another shard of this server. Nothing was said yet: the
+    /// connection can be handed over, with this frame to begin with, or be
+    /// [declined](Session::decline).
+    WrongShard(u16),
     /// A call to be run: the frame's body is the request.
     Call {
         /// To be answered with [`Session::reply`] or [`Session::refuse`].
@@ -161,6 +165,17 @@ impl Session {
         serves: &'static [MethodInfo],
     ) -> Self {
         Endpoint::client(config, calls, serves).session(config.patience.age_us)
+    }
+
+    /// As [`client`](Self::client), of one that wants to be connected to this shard: a server that
+    /// knows of shards hands it over to that, and one that does not lets it be where it arrived.
+    pub fn client_of_shard(
+        config: &SessionConfig,
+        shard: ShardPlace,
+        calls: &'static [MethodInfo],
+        serves: &'static [MethodInfo],
+    ) -> Self {
+        Endpoint::client_of_shard(config, shard, calls, serves).session(config.patience.age_us)
     }
 
     /// The end that was connected to. It serves `serves`, and calls `calls` of its client.
@@ -379,6 +394,15 @@ impl Session {
         self.write_goaway(status, Flags::END);
     }
 
+    /// Appends the frame that ends a connection which is not opened, in place of this end's HELLO,
+    /// and tells the peer why.
+    pub fn decline(&mut self, status: &Status) {
+        if self.state == State::New {
+            self.state = State::Closed;
+            self.write_goaway(status, Flags::END);
+        }
+    }
+
     /// The bytes to be sent. The transport takes them, and may leave an empty vector with
     /// capacity in their place.
     #[inline]
@@ -482,6 +506,9 @@ impl Session {
     }
 
     fn open(&mut self, header: &Header, payload: &[u8]) -> Result<Event, SessionError> {
+        if let Some(event) = self.wrong_shard(header, payload) {
+            return Ok(event);
+        }
         if !self.end.is_client {
             // Ours goes out even where the peer's is refused: the peer finds out by the same rules
             // what is wrong, and which versions this side speaks.
@@ -492,6 +519,10 @@ impl Session {
         if let Some((ours, theirs)) = self.end.hello.disagreement(&peer) {
             return Err(layout_mismatch(self.end.calls, self.end.serves, ours, theirs));
         }
+        let ShardPlace { count, .. } = self.end.hello.shard;
+        if let Some(index) = peer.wanted_shard().filter(|index| self.knows_shards(*index, count)) {
+            return Err(HelloError::NoSuchShard { index, count }.into());
+        }
         self.made.limit_to(peer.limits.calls_in_flight_max);
         self.credit.send_left = peer.limits.connection_window.into();
         self.credit.receive_left = self.end.hello.limits.connection_window.into();
@@ -499,6 +530,24 @@ impl Session {
         self.state = State::Open;
         self.life.hello_came();
         Ok(Event::Opened)
+    }
+
+    /// Whether this end has shards, and not this one.
+    fn knows_shards(&self, index: u16, count: u16) -> bool {
+        !self.end.is_client && self.end.hello.features & features::SHARDS != 0 && index >= count
+    }
+
+    /// What to do with a client that wants another shard of this server. One that is refused is
+    /// told so by this shard.
+    fn wrong_shard(&self, header: &Header, payload: &[u8]) -> Option<Event> {
+        let ShardPlace { index, count } = self.end.hello.shard;
+        if self.end.is_client || count < 2 || self.end.hello.features & features::SHARDS == 0 {
+            return None;
+        }
+        let peer = Hello::parse(header, payload).ok()?;
+        let wanted = peer.wanted_shard()?;
+        (wanted != index && wanted < count && self.end.hello.disagreement(&peer).is_none())
+            .then_some(Event::WrongShard(wanted))
     }
 
     fn peer_leaves(&mut self, header: &Header, payload: &[u8]) -> Result<Event, SessionError> {

@@ -35,6 +35,7 @@ const fn method(id: u32, name: &'static str, kind: MethodKind) -> MethodInfo {
         timeout_us: 0,
         idempotent: false,
         no_cancel: false,
+        shard_by: false,
     }
 }
 

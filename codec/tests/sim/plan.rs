@@ -1,7 +1,7 @@
 //! What a seed switches on: which faults and how often, how ends are configured, what is called.
 
 use ringcall_codec::{
-    Deadlines, Limits, Patience, SessionConfig,
+    Deadlines, Limits, Patience, SessionConfig, features,
     limits::{
         BYTES_PER_S_MIN_DEFAULT, CONNECTION_WINDOW_DEFAULT, FRAME_LEN_MAX_FLOOR,
         STREAM_WINDOW_DEFAULT, WINDOW_FLOOR,
@@ -183,7 +183,7 @@ fn config(random: &mut Random, bytes_per_s: u64) -> SessionConfig {
         if random.percent(50) { 0 } else { random.between(least, most) }
     };
     SessionConfig {
-        features: 0,
+        features: random.one_of(&[0, features::KEYS, features::KEYS]),
         limits: Limits { frame_len_max, calls_in_flight_max, stream_window, connection_window },
         deadlines: Deadlines {
             least_us: random.one_of(&[0, 0, 5_000]),

@@ -43,7 +43,7 @@ pub(crate) fn names(call: CallId) -> (StreamId, StreamId) {
 /// A stream with a deadline, in microseconds from now.
 pub(crate) fn stream_within(pair: &mut Pair, left_us: u64) -> (StreamId, StreamId) {
     let (now_us, deadline_us) = (pair.now_us, Some(pair.now_us + left_us));
-    let options = CallOptions { is_stream: true, deadline_us, now_us, metadata: &[] };
+    let options = CallOptions { is_stream: true, deadline_us, now_us, ..CallOptions::default() };
     let call = pair.client.call(&mut pair.scratch, ECHO, options, &Blob::new(0, 0)).unwrap();
     pair.drive();
     assert_eq!(pair.next_call().0, call);

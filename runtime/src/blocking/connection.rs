@@ -259,7 +259,7 @@ impl Connection {
     fn options<'a>(&mut self, metadata: &'a [u8], deadline_us: Option<u64>) -> CallOptions<'a> {
         self.session.set_now(self.now_us);
         let now_us = self.now_us;
-        CallOptions { deadline_us, now_us, metadata, is_stream: false }
+        CallOptions { deadline_us, now_us, metadata, is_stream: false, key: None }
     }
 
     fn refresh(&mut self) {

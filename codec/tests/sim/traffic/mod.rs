@@ -8,7 +8,8 @@ pub(crate) mod streams;
 pub(crate) mod unary;
 
 use ringcall_codec::{
-    CallId, CallOptions, Code, Event, Header, Key, Kind, Metadata, MetadataRef, OpenError, Session,
+    CallId, CallOptions, Code, Event, Header, Key, Kind, Metadata, MetadataRef, OpenError,
+    RoutingKey, Session,
 };
 
 use crate::{
@@ -180,6 +181,7 @@ fn options<'a>(core: &mut Core, metadata: &'a Metadata) -> (CallOptions<'a>, u64
     if core.random.percent(core.plan.deadlines) {
         options.deadline_us = Some(core.now_us + core.random.below(core.plan.deadline_us_max));
     }
+    options.key = RoutingKey::from_wire(core.random.below(2) as u32);
     (options, options.deadline_us.unwrap_or(u64::MAX))
 }
 
