@@ -84,6 +84,7 @@ fn call(service: &Service<'_>, method: &Method) -> Option<TokenStream> {
     };
     let (call, prepare) = (format_ident!("{call}"), format_ident!("{prepare}"));
     let info = format_ident!("__INFO_{}", method.constant);
+    let keyed = crate::client::keyed(method);
     let cfgs = cfgs(&method.attributes);
     let deprecated = deprecated(&method.attributes);
     let docs: Vec<_> = docs(&method.attributes).collect();
@@ -100,7 +101,7 @@ fn call(service: &Service<'_>, method: &Method) -> Option<TokenStream> {
             &'call mut self,
             request: &'call #request,
         ) -> ::ringcall::blocking::#call<'call, #types> {
-            self.0.#prepare::<#types>(&#client::#info, request)
+            self.0.#prepare::<#types>(&#client::#info, request) #keyed
         }
     })
 }

@@ -92,6 +92,7 @@ fn limit(service: &Service<'_>) -> TokenStream {
 /// The constants of a method: its id, and what else is known of it.
 fn constants(method: &Method) -> TokenStream {
     let Method { constant, id, wire_name, timeout_us, idempotent, no_cancel, .. } = method;
+    let shard_by = method.shard_by.is_some();
     let cfgs: Vec<_> = cfgs(&method.attributes).collect();
     let about = format!("The id of `{wire_name}` on the wire.");
     let id = LitInt::new(&format!("{id:#010x}"), Span::call_site());
@@ -117,6 +118,7 @@ fn constants(method: &Method) -> TokenStream {
             timeout_us: #timeout_us,
             idempotent: #idempotent,
             no_cancel: #no_cancel,
+            shard_by: #shard_by,
         };
     }
 }
@@ -173,6 +175,7 @@ fn call(method: &Method) -> TokenStream {
         }
     };
     let (future, start) = (format_ident!("{future}"), format_ident!("{start}"));
+    let keyed = keyed(method);
     quote! {
         #(#docs)*
         #blank
@@ -184,9 +187,15 @@ fn call(method: &Method) -> TokenStream {
             &'call self,
             request: &'call #request,
         ) -> ::ringcall::#future<'call, #types> {
-            self.0.#start::<#types>(&Self::#info, request)
+            self.0.#start::<#types>(&Self::#info, request) #keyed
         }
     }
+}
+
+/// Gives a call the key of whose shard it is.
+pub(crate) fn keyed(method: &Method) -> Option<TokenStream> {
+    let hash = method.shard_by.as_ref()?.hash();
+    Some(quote!(.with_key(::ringcall::RoutingKey::from_hash(#hash))))
 }
 
 fn items(ty: Option<Type>) -> TokenStream {
@@ -201,7 +210,7 @@ mod tests {
     use syn::{TraitItemFn, parse_quote};
 
     use super::*;
-    use crate::options::RpcOptions;
+    use crate::{options::RpcOptions, shard_by::ShardBy};
 
     fn method(options: RpcOptions, function: TraitItemFn) -> Method {
         Method::new(&function, &options, "Kv").unwrap()
@@ -240,6 +249,7 @@ mod tests {
                 timeout_us: 5000,
                 idempotent: true,
                 no_cancel: false,
+                shard_by: false,
             };
         };
         contains(constants(&get), info);
@@ -249,6 +259,24 @@ mod tests {
                 pub const GET: u32 = 0x00000007;
             ),
         );
+    }
+
+    #[test]
+    fn a_call_with_a_key_says_whose_shard_it_is() {
+        let shard_by = ShardBy::parse(quote!(user.id)).unwrap();
+        let get = method(
+            RpcOptions { shard_by: Some(shard_by), ..RpcOptions::default() },
+            parse_quote! {
+                async fn get(&self, cx: &Context, q: Request<'_, Get>) -> Result<Got, Status>;
+            },
+        );
+        contains(constants(&get), quote!(shard_by: true));
+        let hash = quote!(::ringcall::ShardKey::shard_hash(&request.user.id));
+        let body = quote! {
+            self.0.call::<Get, Got, Status>(&Self::__INFO_GET, request)
+                .with_key(::ringcall::RoutingKey::from_hash(#hash))
+        };
+        contains(call(&get), body);
     }
 
     #[test]
@@ -266,6 +294,7 @@ mod tests {
             timeout_us: 0,
             idempotent: false,
             no_cancel: true,
+            shard_by: false,
         };
         contains(constants(&note), part);
         let future = quote! {

@@ -7,8 +7,9 @@
 //! user's mistake behind an error in a line that the user did not write.
 //!
 //! One file each: `message` (the item), `field` (what may stand in a message, and how a borrow
-//! in it is archived), `service` (the trait and its server), `client`, `blocking` and `send` (what calls it), `method` and
-//! `signature` (one method's form), `options` and `timeout` (what `#[rpc]` says of it).
+//! in it is archived), `service` (the trait and its server), `client`, `sharded`, `blocking` and `send`
+//! (what calls it), `method` and `signature` (one method's form), `options`, `shard_by` and `timeout`
+//! (what `#[rpc]` says of it).
 
 use proc_macro::TokenStream;
 
@@ -24,6 +25,8 @@ mod method;
 mod options;
 mod send;
 mod service;
+mod shard_by;
+mod sharded;
 mod signature;
 mod timeout;
 
@@ -116,6 +119,10 @@ pub fn message(args: TokenStream, item: TokenStream) -> TokenStream {
 /// - `class = "latency"`, `"normal"` or `"bulk"`: in which order calls that came together begin on
 ///   a shard, `ringcall::Class`.
 /// - `no_cancel`: the handler is finished also when its caller gave up.
+/// - `shard_by = key`: calls go to the shard that owns this field of the request, or field of a
+///   field, or fields: `shard_by = (tenant, user.id)`. Its type is a `ringcall::ShardKey`. A call
+///   that comes to another shard is passed on. Not for methods with streams. With such a method the
+///   trait has a third client, `KvShards`, which keeps a connection to each shard.
 /// - `id = 7`: the id on the wire; FNV-1a (32 bits) of `Kv.get` unless given.
 ///
 /// # Errors

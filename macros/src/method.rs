@@ -4,6 +4,7 @@ use syn::{Attribute, Error, Ident, TraitItemFn, Type, ext::IdentExt};
 
 use crate::{
     options::{Class, RpcOptions},
+    shard_by::ShardBy,
     signature::{Reader, Stream},
 };
 
@@ -25,6 +26,8 @@ pub(crate) struct Method {
     pub(crate) idempotent: bool,
     pub(crate) no_cancel: bool,
     pub(crate) class: Option<Class>,
+    /// Whose shard a call goes to.
+    pub(crate) shard_by: Option<ShardBy>,
 }
 
 /// What a call consists of beside its request.
@@ -72,6 +75,11 @@ impl Method {
                 streams: parameters.streams.into_iter().map(Stream::cloned).collect(),
             })),
         };
+        if let (Kind::Answered(answer), Some(_)) = (&kind, &options.shard_by)
+            && !answer.streams.is_empty()
+        {
+            return Err(Error::new(signature.ident.span(), SHARDED_STREAM));
+        }
         // `METHODS` is also the constant of a method named `Methods`.
         let lower = name.to_ascii_lowercase();
         if RESERVED.contains(&lower.as_str()) || name.starts_with(RESERVED_PREFIX) {
@@ -92,6 +100,7 @@ impl Method {
             idempotent: options.idempotent,
             no_cancel: options.no_cancel,
             class: options.class,
+            shard_by: options.shard_by.clone(),
         })
     }
 }
@@ -140,6 +149,9 @@ impl Answer {
 const RESERVED: [&str; 5] = ["client", "connect", "methods", "on", "with"];
 /// With which the names of the constants begin that hold what is known of a method.
 const RESERVED_PREFIX: &str = "__";
+
+const SHARDED_STREAM: &str = "a method with streams has no `shard_by`: items travel between the \
+    caller and the shard that its connection is on; ask for the owner in a method without streams";
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +221,7 @@ mod tests {
             idempotent: true,
             no_cancel: true,
             class: Some(Class::Bulk),
+            shard_by: None,
         };
         let method = Method::new(&method, &options, "Kv").unwrap();
         assert_eq!((method.id, method.timeout_us), (7, 5_000));

@@ -8,7 +8,11 @@ use syn::{
     Attribute, Error, Ident, Lit, LitStr, Meta, Token, meta::ParseNestedMeta, parse::Parser,
 };
 
-use crate::{errors::Errors, timeout};
+use crate::{
+    errors::Errors,
+    shard_by::{SHARD_BY, ShardBy},
+    timeout,
+};
 
 /// What `#[rpc(...)]` says of a method.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(crate) struct RpcOptions {
     pub(crate) class: Option<Class>,
     /// A handler is finished although its caller gave up.
     pub(crate) no_cancel: bool,
+    /// Whose shard a call goes to.
+    pub(crate) shard_by: Option<ShardBy>,
 }
 
 /// How urgent the calls of a method are: a variant of `ringcall::Class`.
@@ -80,6 +86,7 @@ impl RpcOptions {
             "id" => given.set(&mut self.id, ID, parse_id),
             "timeout" => given.set(&mut self.timeout_us, timeout::TIMEOUT, timeout::parse),
             "class" => given.set(&mut self.class, CLASS, parse_class),
+            "shard_by" => given.set(&mut self.shard_by, SHARD_BY, ShardBy::parse),
             "oneway" => given.switch_on(&mut self.oneway),
             "idempotent" => given.switch_on(&mut self.idempotent),
             "no_cancel" => given.switch_on(&mut self.no_cancel),
@@ -187,7 +194,7 @@ fn is_identifier(text: &str) -> bool {
 
 const SERVICE_OPTIONS: &str = "the only option is `name = \"acme.Kv\"`";
 const RPC_OPTIONS: &str = "the options are `timeout = \"5ms\"`, `oneway`, `idempotent`, \
-    `no_cancel`, `class = \"latency\"` and `id = N`";
+    `no_cancel`, `class = \"latency\"`, `shard_by = field` and `id = N`";
 const TWICE: &str = "this option is given twice";
 const NAME: &str = "a service's name is identifiers with dots between them; expected \
     `name = \"acme.Kv\"`";
@@ -239,7 +246,7 @@ mod tests {
     fn all_options_are_read() {
         let (options, errors) = take(vec![
             parse_quote!(#[rpc(timeout = "5ms", idempotent, no_cancel, id = 0x10)]),
-            parse_quote!(#[rpc(oneway, class = "bulk")]),
+            parse_quote!(#[rpc(oneway, class = "bulk", shard_by = user.id)]),
         ]);
         let expected = RpcOptions {
             id: Some(16),
@@ -248,6 +255,7 @@ mod tests {
             idempotent: true,
             no_cancel: true,
             class: Some(Class::Bulk),
+            shard_by: Some(ShardBy::parse(quote!(user.id)).unwrap()),
         };
         assert_eq!((options, errors), (expected, vec![]));
     }
@@ -273,6 +281,8 @@ mod tests {
             (parse_quote!(#[rpc(id = )]), ID),
             (parse_quote!(#[rpc(id)]), ID),
             (parse_quote!(#[rpc(id(1))]), ID),
+            (parse_quote!(#[rpc(shard_by)]), SHARD_BY),
+            (parse_quote!(#[rpc(shard_by = "key")]), SHARD_BY),
             (parse_quote!(#[rpc(timeout)]), timeout::TIMEOUT),
             (parse_quote!(#[rpc(timeout = 5)]), timeout::TIMEOUT),
             (parse_quote!(#[rpc(timeout("5ms"))]), timeout::TIMEOUT),
@@ -321,6 +331,7 @@ mod tests {
             quote!(idempotent),
             quote!(no_cancel),
             quote!(class = "bulk"),
+            quote!(shard_by = key),
         ] {
             let (_, errors) = take(vec![parse_quote!(#[rpc(#option, #option)])]);
             assert_eq!(errors, [TWICE]);

@@ -16,7 +16,7 @@ use crate::{
     lifetimes,
     method::{Kind, Method},
     options::{self, Class, RpcOptions},
-    send,
+    send, sharded,
     signature::Stream,
 };
 
@@ -53,6 +53,7 @@ pub(crate) fn expand(args: TokenStream, input: TokenStream) -> TokenStream {
     };
     let server = service.server();
     let client = client::generate(&service);
+    let sharded = sharded::generate(&service);
     let blocking = blocking::generate(&service);
     let send = send::generate(&service);
     quote! {
@@ -60,6 +61,7 @@ pub(crate) fn expand(args: TokenStream, input: TokenStream) -> TokenStream {
         #item
         #server
         #client
+        #sharded
         #blocking
         #send
     }
@@ -251,6 +253,14 @@ impl Service<'_> {
         let Method { name, constant, attributes, .. } = method;
         let cfgs = cfgs(attributes);
         let request = lifetimes::elided(&method.request);
+        let elsewhere = method.shard_by.as_ref().map(|shard_by| {
+            let hash = shard_by.hash();
+            quote! {
+                if call.goes_elsewhere(|| #hash) {
+                    return;
+                }
+            }
+        });
         let answer = match &method.kind {
             Kind::OneWay => quote! {
                 #item::#name(&service.0, call.context(), request).await;
@@ -275,6 +285,7 @@ impl Service<'_> {
                     Ok(request) => request,
                     Err(status) => return call.reject(&status),
                 };
+                #elsewhere
                 #answer
             }
         }

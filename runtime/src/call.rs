@@ -4,6 +4,7 @@
 //! connection's send buffer when the future is first polled, the reply is read where it arrived.
 
 use std::{
+    borrow::Borrow,
     future::Future,
     marker::PhantomData,
     ops::Deref,
@@ -14,7 +15,7 @@ use std::{
 
 use ringcall_codec::{
     BodyError, CallId, CallOptions, Code, Deserializer, Message, Metadata, MetadataRef, MethodInfo,
-    OpenError, ServerTimes, Session, Status, deserialize, limits::FRAME_ALIGN,
+    OpenError, RoutingKey, ServerTimes, Session, Status, deserialize, limits::FRAME_ALIGN,
 };
 use rkyv::Deserialize;
 
@@ -25,6 +26,7 @@ use crate::{
     intercept::Watch,
     ring::{Lease, View},
     service::prepare_output,
+    shard::Shard,
     times,
 };
 
@@ -38,9 +40,12 @@ pub struct Call<'a, Q, R, E = Status> {
     outcome: PhantomData<fn() -> (R, E)>,
 }
 
+/// A call that holds its client, and ends with a status.
+pub(crate) struct OwnCall<'a, Q: Message, R>(InFlight<'a, Q, Client>, PhantomData<fn() -> R>);
+
 /// A call, from its request until its outcome is taken: what all calls with an outcome share.
-pub(crate) struct InFlight<'a, Q> {
-    pub(crate) client: &'a Client,
+pub(crate) struct InFlight<'a, Q, C: Borrow<Client> = &'a Client> {
+    pub(crate) client: C,
     pub(crate) terms: Terms<'a>,
     state: CallState<'a, Q>,
     /// Where the client has an interceptor: who is told of the outcome.
@@ -66,6 +71,7 @@ pub struct OneWay<'a, Q> {
 const NEVER: u64 = u64::MAX;
 
 /// What a call is made with, beside its request.
+#[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     pub(crate) method: &'static MethodInfo,
     pub(crate) metadata: Option<&'a Metadata>,
@@ -73,9 +79,11 @@ pub(crate) struct Terms<'a> {
     pub(crate) within_us: u64,
     /// Time from the first poll to the outcome, in microseconds; zero is for ever.
     pub(crate) timeout_us: u32,
-    is_stream: bool,
+    pub(crate) is_stream: bool,
     /// Whether the server is asked how long it holds the call.
     pub(crate) wants_times: bool,
+    /// Whose shard the call is.
+    pub(crate) key: Option<RoutingKey>,
 }
 
 enum CallState<'a, Q> {
@@ -105,12 +113,16 @@ pub struct Response<T: Message> {
 impl<'a> Terms<'a> {
     #[inline]
     pub(crate) fn new(client: &Client, method: &'static MethodInfo) -> Self {
-        let timeout_us = match method.timeout_us {
-            0 => client.timeout_us(),
-            timeout_us => timeout_us,
-        };
+        Self::with_timeout(client.timeout_us(), method)
+    }
+
+    /// Those of a method; the time is for one that has none of its own, in microseconds.
+    #[inline]
+    pub(crate) fn with_timeout(timeout_us: u32, method: &'static MethodInfo) -> Self {
+        let timeout_us = if method.timeout_us == 0 { timeout_us } else { method.timeout_us };
         let (is_stream, wants_times) = (false, false);
-        Self { method, timeout_us, within_us: NEVER, metadata: None, is_stream, wants_times }
+        let (within_us, metadata, key) = (NEVER, None, None);
+        Self { method, timeout_us, within_us, metadata, is_stream, wants_times, key }
     }
 
     /// The same, of a call with which items travel.
@@ -120,11 +132,16 @@ impl<'a> Terms<'a> {
 
     /// The time by which the outcome is wanted, or never: the earlier of the two.
     #[inline]
-    fn deadline_us(&self, connection: &Connection) -> u64 {
+    pub(crate) fn deadline_us(&self, shard: &Shard) -> u64 {
         if self.timeout_us == 0 {
             return self.within_us;
         }
-        self.within_us.min(connection.shard.fresh_now_us() + u64::from(self.timeout_us))
+        self.within_us.min(shard.fresh_now_us() + u64::from(self.timeout_us))
+    }
+
+    /// The same, of which the time counts from now on.
+    pub(crate) fn begun(self, shard: &Shard) -> Self {
+        Self { within_us: self.deadline_us(shard), timeout_us: 0, ..self }
     }
 
     /// Asks the client's interceptor about the call, once.
@@ -155,7 +172,7 @@ impl<'a> Terms<'a> {
         let deadline_us = has_deadline.then_some(deadline_us);
         let metadata = watch.map(Watch::metadata).or(self.metadata);
         let metadata = times::block_of_request(metadata, self.wants_times, room);
-        CallOptions { deadline_us, now_us, metadata, is_stream: self.is_stream, key: None }
+        CallOptions { deadline_us, now_us, metadata, is_stream: self.is_stream, key: self.key }
     }
 }
 
@@ -194,6 +211,13 @@ impl<'a, Q, R, E> Call<'a, Q, R, E> {
         Self { call, outcome: PhantomData }
     }
 
+    /// Says whose shard the call is. What `#[rpc(shard_by = ...)]` does.
+    #[inline]
+    pub fn with_key(mut self, key: RoutingKey) -> Self {
+        self.call.terms.key = Some(key);
+        self
+    }
+
     terms!(call);
 
     /// Asks the server how long it holds the call, for [`Response::server_times`]. One that fails
@@ -216,25 +240,27 @@ impl<Q: Message, R: Message, E: From<Status>> Future for Call<'_, Q, R, E> {
         let CallState::InFlight(id) = call.state else {
             return call.begin(cx.waker()).map(|status| Err((*status).into()));
         };
-        let connection = call.client.connection();
-        let outcome = match connection.callers.poll_outcome(id, cx.waker()) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(outcome) => outcome,
-        };
-        call.state = CallState::Done;
-        connection.release(id);
-        let status = match outcome {
-            Ok((body, meta_len)) => match Response::new(body, meta_len) {
-                Ok(response) => {
-                    tell(&mut call.watch, Ok(()));
-                    return Poll::Ready(Ok(response));
-                }
-                Err(status) => status,
-            },
-            Err(status) => *status,
-        };
-        tell(&mut call.watch, Err(&status));
-        Poll::Ready(Err(status.into()))
+        call.poll_reply(id, cx.waker()).map_err(E::from)
+    }
+}
+
+impl<'a, Q: Message, R> OwnCall<'a, Q, R> {
+    /// A call that is not made yet.
+    pub(crate) fn new(client: Client, terms: Terms<'a>, request: &'a Q) -> Self {
+        Self(InFlight::new(client, terms, request), PhantomData)
+    }
+}
+
+impl<Q: Message, R: Message> Future for OwnCall<'_, Q, R> {
+    type Output = Result<Response<R>, Status>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = &mut self.get_mut().0;
+        match call.state {
+            CallState::InFlight(id) => call.poll_reply(id, cx.waker()),
+            _ => call.begin(cx.waker()).map(|status| Err(*status)),
+        }
     }
 }
 
@@ -246,15 +272,43 @@ pub(crate) fn tell(watch: &mut Option<Box<Watch>>, outcome: Result<(), &Status>)
     }
 }
 
-impl<'a, Q> InFlight<'a, Q> {
+impl<'a, Q, C: Borrow<Client>> InFlight<'a, Q, C> {
     #[inline]
-    pub(crate) fn new(client: &'a Client, terms: Terms<'a>, request: &'a Q) -> Self {
+    pub(crate) fn new(client: C, terms: Terms<'a>, request: &'a Q) -> Self {
         let state = CallState::New { request, ticket: None, deadline_us: NEVER };
         Self { client, terms, state, watch: None }
     }
 }
 
-impl<Q: Message> InFlight<'_, Q> {
+impl<Q: Message, C: Borrow<Client>> InFlight<'_, Q, C> {
+    /// The outcome, once it is there.
+    #[inline(always)]
+    fn poll_reply<R: Message>(
+        &mut self,
+        id: CallId,
+        waker: &Waker,
+    ) -> Poll<Result<Response<R>, Status>> {
+        let connection = self.client.borrow().connection();
+        let outcome = match connection.callers.poll_outcome(id, waker) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(outcome) => outcome,
+        };
+        self.state = CallState::Done;
+        connection.release(id);
+        let status = match outcome {
+            Ok((body, meta_len)) => match Response::new(body, meta_len) {
+                Ok(response) => {
+                    tell(&mut self.watch, Ok(()));
+                    return Poll::Ready(Ok(response));
+                }
+                Err(status) => status,
+            },
+            Err(status) => *status,
+        };
+        tell(&mut self.watch, Err(&status));
+        Poll::Ready(Err(status))
+    }
+
     /// Makes the call where it is not made yet, and is ready only with why it never will be.
     // In a box, so that it is returned in a register.
     #[inline(never)]
@@ -276,14 +330,15 @@ impl<Q: Message> InFlight<'_, Q> {
     /// caller's to await and to give up.
     #[inline(always)]
     pub(crate) fn start(&mut self, waker: &Waker) -> Poll<Result<CallId, Status>> {
-        let connection = self.client.connection();
+        let client = self.client.borrow();
+        let connection = client.connection();
         let CallState::New { request, ticket, deadline_us } = &mut self.state else {
             return Poll::Pending;
         };
         if *deadline_us == NEVER {
-            *deadline_us = self.terms.deadline_us(connection);
+            *deadline_us = self.terms.deadline_us(&connection.shard);
         }
-        if let Err(status) = self.terms.ask(self.client, &mut self.watch) {
+        if let Err(status) = self.terms.ask(client, &mut self.watch) {
             self.state = CallState::Done;
             return Poll::Ready(Err(status));
         }
@@ -317,10 +372,10 @@ impl<Q: Message> InFlight<'_, Q> {
     }
 }
 
-impl<Q> Drop for InFlight<'_, Q> {
+impl<Q, C: Borrow<Client>> Drop for InFlight<'_, Q, C> {
     #[inline]
     fn drop(&mut self) {
-        let connection = self.client.connection();
+        let connection = self.client.borrow().connection();
         match self.state {
             CallState::InFlight(call) => connection.abandon(call),
             // It may be the one that was woken for the room there is now.
@@ -337,6 +392,13 @@ impl<'a, Q> OneWay<'a, Q> {
         Self { client, terms, request, ticket: None, deadline_us: NEVER, watch: None }
     }
 
+    /// Says whose shard the call is. What `#[rpc(shard_by = ...)]` does.
+    #[inline]
+    pub fn with_key(mut self, key: RoutingKey) -> Self {
+        self.terms.key = Some(key);
+        self
+    }
+
     terms!();
 }
 
@@ -347,7 +409,7 @@ impl<Q: Message> Future for OneWay<'_, Q> {
         let call = self.get_mut();
         let connection = call.client.connection();
         if call.deadline_us == NEVER {
-            call.deadline_us = call.terms.deadline_us(connection);
+            call.deadline_us = call.terms.deadline_us(&connection.shard);
         }
         if let Err(status) = call.terms.ask(call.client, &mut call.watch) {
             return Poll::Ready(Err(status));

@@ -18,7 +18,7 @@ use crate::{
     call::{Call, OneWay},
     callers::Failure,
     config::us32,
-    connection::{Connection, Side, State},
+    connection::{Connection, Side, State, Transport},
     dispatch::{self, Dispatch},
     executor,
     intercept::InterceptCall,
@@ -128,6 +128,17 @@ impl Client {
         methods: &'static [MethodInfo],
     ) -> Result<Self, ConnectError> {
         connect(&Shard::current()?, config, address, methods, None).await
+    }
+
+    /// Connects to one address, and to one of the shards of the server there if it has them. Where
+    /// it cannot be there, it is where [`shard`](Self::shard) says.
+    pub(crate) async fn connect_to_shard(
+        config: &ClientConfig,
+        address: SocketAddr,
+        methods: &'static [MethodInfo],
+        place: ShardPlace,
+    ) -> Result<Self, ConnectError> {
+        connect_to(&Shard::current()?, config, address, methods, None, place).await
     }
 
     /// Connects, to call `methods`, and serves `service` to the server on the same connection: it
@@ -245,6 +256,14 @@ impl Drop for Shared {
 }
 
 impl ClientConfig {
+    pub(crate) fn the_connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    pub(crate) fn timeout_us(&self) -> u32 {
+        self.timeout_us
+    }
+
     /// The defaults.
     pub fn new() -> Self {
         Self::default()
@@ -305,9 +324,10 @@ pub(crate) async fn connect(
     methods: &'static [MethodInfo],
     serves: Option<Rc<dyn Dispatch>>,
 ) -> Result<Client, ConnectError> {
+    let anywhere = ShardPlace::default();
     let mut error = ConnectError::NoAddress;
     for address in address.to_socket_addrs().map_err(ConnectError::Resolve)? {
-        match connect_to(shard, config, address, methods, serves.clone()).await {
+        match connect_to(shard, config, address, methods, serves.clone(), anywhere).await {
             Ok(client) => return Ok(client),
             Err(failed) => error = failed,
         }
@@ -322,14 +342,16 @@ async fn connect_to(
     address: SocketAddr,
     methods: &'static [MethodInfo],
     serves: Option<Rc<dyn Dispatch>>,
+    place: ShardPlace,
 ) -> Result<Client, ConnectError> {
     let socket = socket::client(address, &config.socket)
         .map_err(|source| ConnectError::Connect { address, source })?;
     let socket = Rc::new(OwnedFd::from(socket));
     let served = serves.as_ref().map_or(&[][..], |serves| serves.methods());
-    let session = shard.session(Side::Client, methods, served);
+    let session = shard.client_session(place, methods, served);
     let begins = (Side::Client, State::Connecting);
-    let connection = Connection::open(shard, Rc::clone(&socket), address, begins, session, serves);
+    let transport = Transport::Socket(Rc::clone(&socket));
+    let connection = Connection::open(shard, transport, address, begins, session, serves);
     let op = shard.ring.borrow_mut().connect(&socket, connection.key, &address);
     connection.receive.borrow_mut().has_begun(op);
     shard.wake_driver();

@@ -101,6 +101,21 @@ pub(crate) const CALLERS_WAITING_MAX: usize = 65_536;
 /// 4 KiB for each pair of shards.
 pub(crate) const ERRANDS_WAITING_MAX: usize = 256;
 
+/// Calls of a shard that other shards run and whose requests they may still read; one more is
+/// refused.
+///
+/// Bounds the errands and answers between shards, and the memory of requests: as many as come from
+/// 64 full connections.
+pub(crate) const LOANS_MAX: usize = 65_536;
+
+/// How long a shard that ends waits for other shards to let go of requests that it has received;
+/// then the memory of those is never given back.
+pub(crate) const LOANS_END_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes that may come on a connection while it is handed over to another shard. A client sends its
+/// HELLO and waits; what comes behind it can be a GOAWAY.
+pub(crate) const HANDOVER_BYTES_MAX: usize = 64 * 1024;
+
 /// Errands that a shard runs in one turn, so that its connections are not kept waiting.
 pub(crate) const ERRANDS_PER_TURN_MAX: usize = 256;
 
@@ -400,7 +415,8 @@ impl ShardConfig {
         let spread_us = patience.age_us / 100 * u64::from(self.age_jitter.min(100));
         patience.age_us -= draw % (spread_us + 1);
         let sums = if self.checksums { features::CHECKSUM } else { 0 };
-        let features = self.compression.features() | sums;
+        let routing = features::KEYS | features::SHARDS;
+        let features = self.compression.features() | sums | routing;
         SessionConfig { features, limits: self.limits, deadlines: self.deadlines, patience }
     }
 

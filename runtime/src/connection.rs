@@ -21,6 +21,7 @@ use crate::{
     inbox::Inboxes,
     pack::Packing,
     receive::Receive,
+    relay::Origin,
     ring::Socket,
     seats::Seats,
     shard::Shard,
@@ -55,18 +56,19 @@ pub(crate) struct Connection {
     /// Cuts what is to be sent where some of it is long.
     interleaver: RefCell<Interleaver>,
     /// Bytes in it that wait, but for those of the long frame that came first.
-    waiting_bytes: Cell<usize>,
+    waiting_bytes: Cell<u32>,
     /// Whether the connection is in its shard's list of those with bytes to send.
     pub(crate) is_dirty: Cell<bool>,
     /// Number of the reply on it that is measured; zero where none is.
     pub(crate) watch: Cell<u8>,
     /// Replies that were encoded and are not with the ring.
     pub(crate) replies_unsent: Cell<u32>,
-    pub(crate) socket: Socket,
+    pub(crate) transport: Transport,
     pub(crate) key: u64,
-    /// Where the bytes end that are being sent; zero where none are.
-    sending_to: Cell<usize>,
-    state: Cell<State>,
+    /// Where the bytes end that are being sent; zero where none are. What waits to be sent is at most
+    /// a frame longer than may wait, which is far less than 4 GiB.
+    sending_to: Cell<u32>,
+    pub(crate) state: Cell<State>,
 }
 
 /// With the counts of its `Rc` it fills a size class of common allocators, of which the next is an
@@ -82,6 +84,13 @@ pub(crate) enum Side {
     Client,
 }
 
+/// What a connection sends and receives by.
+pub(crate) enum Transport {
+    Socket(Socket),
+    /// Another shard, which has the connection: see `relay.rs`.
+    Relay(Box<Origin>),
+}
+
 /// How far a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -89,6 +98,8 @@ pub(crate) enum State {
     Connecting,
     /// Both directions are open.
     Open,
+    /// Another shard takes it over, as soon as the kernel receives no more for this one.
+    HandingOver,
     /// The peer sends no more; what it asked for is still answered.
     PeerFinished,
     /// The peer was told to go away; what it still sends is read and thrown away, so that a reset
@@ -97,7 +108,7 @@ pub(crate) enum State {
     /// The same, and the peer sends no more: over as soon as it was told.
     Leaving,
     /// It speaks HTTP, and leaves the shard once nothing is received for it.
-    HandedOver,
+    LeavingForHttp,
     /// Gone from the shard's table.
     Closed,
 }
@@ -106,7 +117,7 @@ impl Connection {
     /// Enters a connection into its shard's table.
     pub(crate) fn open(
         shard: &Rc<Shard>,
-        socket: Socket,
+        transport: Transport,
         peer: SocketAddr,
         (side, state): (Side, State),
         mut session: Session,
@@ -134,7 +145,7 @@ impl Connection {
                 is_dirty: Cell::new(false),
                 watch: Cell::new(0),
                 replies_unsent: Cell::new(0),
-                socket,
+                transport,
                 key,
                 sending_to: Cell::new(0),
                 state: Cell::new(state),
@@ -142,6 +153,15 @@ impl Connection {
         });
         connection.set_timer();
         connection
+    }
+
+    /// The socket; a relay has none.
+    #[inline]
+    pub(crate) fn socket(&self) -> Option<&Socket> {
+        match &self.transport {
+            Transport::Socket(socket) => Some(socket),
+            Transport::Relay(_) => None,
+        }
     }
 
     #[inline]
@@ -176,7 +196,7 @@ impl Connection {
     /// Whether an output of so many bytes, and what waits before it, is too much.
     #[inline]
     pub(crate) fn is_too_much(&self, output_len: usize) -> bool {
-        output_len + self.waiting_bytes.get() > self.shard.config.send_buffer_max
+        output_len + self.waiting_bytes.get() as usize > self.shard.config.send_buffer_max
     }
 
     /// Whether so many replies wait to be sent that no more calls are to be read. A client always
@@ -235,6 +255,9 @@ impl Connection {
     /// Hands everything collected to the ring, unless a send is under way.
     pub(crate) fn start_send(self: &Rc<Self>) {
         self.is_dirty.set(false);
+        if let Transport::Relay(origin) = &self.transport {
+            return self.say_back(**origin);
+        }
         if self.is_sending() || matches!(self.state.get(), State::Connecting | State::Closed) {
             return;
         }
@@ -263,7 +286,7 @@ impl Connection {
             interleaver.push(output);
         }
         let piece = interleaver.next_piece();
-        self.waiting_bytes.set(interleaver.waiting_bytes());
+        self.waiting_bytes.set(interleaver.waiting_bytes() as u32);
         piece
     }
 
@@ -274,15 +297,16 @@ impl Connection {
     }
 
     fn send(&self, Piece { bytes, range, more }: Piece) {
-        self.sending_to.set(range.end);
+        let Some(socket) = self.socket() else { return };
+        self.sending_to.set(range.end as u32);
         self.shard.counters.sends.add(1);
         self.shard.send_begins(self);
-        self.shard.ring.borrow_mut().send_some(&self.socket, self.key, bytes, range, more);
+        self.shard.ring.borrow_mut().send_some(socket, self.key, bytes, range, more);
     }
 
     /// A send is done: goes on with what was collected meanwhile.
     pub(crate) fn sent(self: &Rc<Self>, result: io::Result<usize>, bytes: Vec<u8>, from: usize) {
-        let to = self.sending_to.replace(0);
+        let to = self.sending_to.replace(0) as usize;
         match result {
             Ok(sent) if sent > 0 => {
                 self.shard.counters.bytes_sent.add(sent as u64);
@@ -353,7 +377,7 @@ impl Connection {
                 self.state.set(State::Leaving);
                 self.end_if_done();
             }
-            (_, State::HandedOver) => self.hand_over(),
+            (_, State::LeavingForHttp) => self.hand_to_http(),
             _ => self.finish("the peer closed the connection"),
         }
     }
@@ -398,10 +422,12 @@ impl Connection {
             }
             State::Lingering => {
                 // A peer that is gone already needs no end of the stream.
-                let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+                if let Some(socket) = self.socket() {
+                    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+                }
             }
             State::Leaving => self.finish("the peer was told why"),
-            State::Connecting | State::HandedOver | State::Closed => {}
+            State::Connecting | State::HandingOver | State::LeavingForHttp | State::Closed => {}
         }
     }
 
@@ -417,7 +443,8 @@ impl Connection {
     /// Announces that no more calls are taken here, and ends the connection when the last that
     /// runs has been answered.
     pub(crate) fn drain(self: &Rc<Self>, status: &Status) {
-        if self.state.get() != State::Open {
+        if self.state.get() != State::Open || self.socket().is_none() {
+            // A relay ends with the connection that it is of.
             return;
         }
         if !self.session.borrow().is_open() {
@@ -453,8 +480,14 @@ impl Connection {
     /// Tells the peer that the connection ends and why, and ends it when the peer has read that
     /// or had time to.
     pub(crate) fn go_away(self: &Rc<Self>, status: &Status) {
+        if self.state() == State::HandingOver {
+            return self.decline(status);
+        }
         if !self.is_alive() {
             return;
+        }
+        if self.socket().is_none() {
+            return self.finish("the relay has nothing more to say");
         }
         let running = self.session.borrow().calls_running();
         self.shard.counters.calls_cut.add(u64::from(running));
@@ -480,12 +513,13 @@ impl Connection {
     /// Sends what was collected as far as the socket takes it at once, without the ring. False
     /// where some of it is left.
     pub(crate) fn flush(&self) -> bool {
+        let Some(socket) = self.socket() else { return true };
         if self.is_sending() {
             return false;
         }
         let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
         while let Some(Piece { bytes, range, .. }) = self.next_piece() {
-            let sent = match rustix::net::send(&self.socket, &bytes[range.clone()], flags) {
+            let sent = match rustix::net::send(socket, &bytes[range.clone()], flags) {
                 Ok(sent) => sent,
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
                 // Nobody is there to read it.
@@ -504,7 +538,7 @@ impl Connection {
 
     /// Reads no more frames, and ends the connection when what is to be sent was sent and read, or
     /// after a time.
-    fn linger_as(self: &Rc<Self>, state: State) {
+    pub(crate) fn linger_as(self: &Rc<Self>, state: State) {
         self.state.set(state);
         self.receive.borrow_mut().forget();
         self.shard.mark_dirty(self);
@@ -525,8 +559,13 @@ impl Connection {
             return;
         }
         tracing::trace!(peer = %self.peer, why, "connection closed");
-        self.shard.counters.connections_closed.add(1);
         self.shard.connections.borrow_mut().remove(self.key);
+        match &self.transport {
+            Transport::Socket(_) => self.shard.counters.connections_closed.add(1),
+            Transport::Relay(origin) => self.end_relay(**origin),
+        }
+        self.end_passed();
+        self.shard.passages.borrow_mut().remove(&self.key);
         let receiving = self.receive.borrow_mut().close();
         if let Some(op) = receiving {
             self.shard.ring.borrow_mut().cancel(op);
@@ -538,9 +577,9 @@ impl Connection {
         self.inboxes.cut(&self.shard);
         drop(self.serves.take());
         self.interleaver.take();
-        if was != State::HandedOver {
-            // A send under way would wait for a peer that does not read; closing does not end it.
-            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        // A send under way would wait for a peer that does not read; closing does not end it.
+        if let Some(socket) = self.socket().filter(|_| was != State::LeavingForHttp) {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
         }
         self.shard.wake_driver();
         if self.shard.is_stopping.get() || self.shard.is_draining.get() {
@@ -552,7 +591,9 @@ impl Connection {
     pub(crate) fn refuse_all(&self, status: &Status) {
         if self.is_alive() {
             let cut = self.session.borrow_mut().refuse_all(status);
-            self.shard.counters.calls_cut.add(cut as u64);
+            if self.socket().is_some() {
+                self.shard.counters.calls_cut.add(cut as u64);
+            }
         }
     }
 }

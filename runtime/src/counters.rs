@@ -140,6 +140,14 @@ counters! {
     connections_accepted,
     /// Connections accepted that spoke HTTP, and were handed on.
     connections_http,
+    /// Connections handed over to the shard that their client wants, or that has fewer.
+    connections_handed_over,
+    /// Connections taken over from another shard.
+    connections_taken_over,
+    /// Calls passed on to the shard that owns their key.
+    calls_forwarded,
+    /// Calls run that came to another shard.
+    calls_served_for_others,
     /// Connections opened to servers.
     connections_opened,
     /// Connections ended, for whatever reason.

@@ -97,6 +97,10 @@ impl Driver {
         for connection in self.dirty.drain(..) {
             connection.start_send();
         }
+        if shard.relays.has_some() {
+            // What relays have said.
+            shard.send_relayed();
+        }
         if shard.can_feed_starved() {
             let starved = shard.starved.take();
             starved.iter().for_each(|connection| connection.rearm());
@@ -121,6 +125,10 @@ impl Driver {
         }
         if shard.remote.mail.has_mail() {
             found_work |= shard.remote.mail.run(shard);
+            shard.relays.loans.collect();
+        }
+        if shard.relays.has_some() {
+            shard.send_relayed();
         }
         if !shard.backlog.is_empty() {
             shard.backlog.run();

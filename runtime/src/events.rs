@@ -46,7 +46,10 @@ impl Connection {
         };
         match event {
             Ok(Event::Call { call, method }) => {
-                let tag = CallTag::new(method, header.meta_len, header.flags);
+                if let Some(owner) = self.other_owner(header.aux) {
+                    return self.pass_on(owner, header, payload);
+                }
+                let tag = CallTag::new(method, header);
                 self.begin_call(call, tag, body_of(header, payload));
             }
             Ok(Event::Reply(call)) => {
@@ -62,9 +65,13 @@ impl Connection {
                 self.inboxes.push(&self.shard, stream, payload, header.frame_len());
             }
             Ok(Event::OneWay { number, method }) => {
-                let tag = CallTag::new(method, header.meta_len, header.flags).one_way();
+                if let Some(owner) = self.other_owner(header.aux) {
+                    return self.pass_on(owner, header, payload);
+                }
+                let tag = CallTag::new(method, header).one_way();
                 self.begin_call(CallId(number), tag, body_of(header, payload));
             }
+            Ok(Event::WrongShard(shard)) => self.begin_handover(shard, header, &payload),
             Ok(event) => self.event(event),
             Err(error) => self.fail(error),
         }
@@ -132,6 +139,7 @@ impl Connection {
             Event::Abandoned => self.wake_waiting(),
             Event::Stop(call) => {
                 self.seats.stop(shard, call);
+                self.stop_passed(call);
                 // A handler that is finished all the same finds out that no more items come.
                 self.inboxes.cut_one(shard, StreamId { call, is_made_here: false });
             }

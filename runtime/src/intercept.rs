@@ -99,6 +99,9 @@ pub enum Outcome {
     Replied,
     /// With a status of this code.
     Failed(Code),
+    /// It does not end here: it came without a routing key, and the shard that owns the key in its
+    /// request runs it, where it is seen again.
+    PassedOn,
 }
 
 /// A service behind an interceptor. Made by [`intercept`].

@@ -29,6 +29,7 @@ mod endpoints;
 mod events;
 mod executor;
 pub mod handle;
+mod handover;
 mod heartbeat;
 mod http;
 mod ids;
@@ -42,6 +43,7 @@ pub mod operations;
 mod pack;
 mod placement;
 mod receive;
+mod relay;
 #[doc(hidden)]
 pub mod ring;
 mod run;
@@ -49,6 +51,7 @@ mod seats;
 mod server;
 mod service;
 mod shard;
+mod sharded;
 mod shards;
 mod slab;
 mod slots;
@@ -64,8 +67,9 @@ pub use std::net::ToSocketAddrs;
 
 pub use ringcall_codec::{
     BodyError, Code, EntryKey, Field, Key, Limits, Message, Metadata, MetadataError, MetadataRef,
-    MethodInfo, MethodKind, ServerTimes, SessionError, ShardPlace, Status, TraceContext,
-    TraceContextError, layout, layout::layout_with_items, limits,
+    MethodInfo, MethodKind, RoutingKey, ServerTimes, SessionError, ShardKey, ShardPlace, Status,
+    TraceContext, TraceContextError, hash_bytes, hash_parts, layout, layout::layout_with_items,
+    limits,
 };
 pub use ringcall_macros::{message, service};
 pub use rkyv;
@@ -97,6 +101,7 @@ pub use crate::{
     server::{ServeError, Server, ServerBuilder, ServerHandle, ShardInfo, Stopper},
     service::{Incoming, Request, Retained, Service},
     shard::ShardError,
+    sharded::{ShardedCall, ShardedClient},
     shards::{Ask, AskError, Gather, Shards, shards},
     socket::SocketConfig,
     streams::{Item, ItemSender, NoItems, Sink, Source, Stream, StreamCall},

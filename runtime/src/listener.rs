@@ -9,7 +9,7 @@ use ringcall_codec::MethodInfo;
 use socket2::SockAddr;
 
 use crate::{
-    connection::{Connection, Side, State},
+    connection::{Connection, Side, State, Transport},
     dispatch::Dispatch,
     executor,
     ring::{OpId, Socket},
@@ -30,6 +30,18 @@ pub(crate) struct Listener {
     /// The methods of calls to clients.
     calls: &'static [MethodInfo],
     op: Option<OpId>,
+}
+
+impl Listener {
+    /// What its connections give their calls to.
+    pub(crate) fn dispatch(&self) -> Rc<dyn Dispatch> {
+        Rc::clone(&self.dispatch)
+    }
+
+    /// The methods of calls to clients.
+    pub(crate) fn calls(&self) -> &'static [MethodInfo] {
+        self.calls
+    }
 }
 
 /// Begins to accept.
@@ -73,9 +85,9 @@ pub(crate) fn accepted(shard: &Rc<Shard>, index: u64, result: io::Result<OwnedFd
     match result.and_then(|socket| Ok((peer_of(&socket)?, socket))) {
         Ok((peer, socket)) => {
             shard.counters.connections_accepted.add(1);
-            let session = shard.session(Side::Server, calls, dispatch.methods());
+            let session = shard.server_session(calls, dispatch.methods());
             let begins = (Side::Server, State::Open);
-            let socket = Rc::new(socket);
+            let socket = Transport::Socket(Rc::new(socket));
             let connection = Connection::open(shard, socket, peer, begins, session, Some(dispatch));
             connection.rearm();
         }

@@ -59,12 +59,13 @@ impl Connection {
     }
 
     fn receive_rest_of_part(&self, place: PartPlace, buffer: OwnedBuffer) {
+        let Some(socket) = self.socket() else { return };
         let start = place.lent.buffer.filled;
         let (from, to) = (start + place.received, start + place.len());
         let mut receive = self.receive.borrow_mut();
         receive.set_large(Large::Part(place));
         let mut ring = self.shard.ring.borrow_mut();
-        receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, from, to, true));
+        receive.op = Some(ring.recv_into(socket, self.key, buffer, from, to, true));
     }
 
     /// Bytes of a part have come to their place.

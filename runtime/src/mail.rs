@@ -77,7 +77,7 @@ impl Mailboxes {
         self.0.get(usize::from(shard))
     }
 
-    #[allow(dead_code, reason = "nobody is outside yet")]
+    #[allow(dead_code, reason = "for those who are on no shard")]
     /// Number of the queue for those who are on no shard of the server.
     pub(crate) fn outsiders(&self) -> usize {
         self.0.len()
@@ -85,6 +85,7 @@ impl Mailboxes {
 }
 
 /// Why an errand is not taken; it is given back.
+#[allow(dead_code, reason = "what is given back may be dropped unseen")]
 pub(crate) enum Refused {
     /// As many wait as may.
     Full(Errand),
@@ -128,6 +129,16 @@ impl Mailbox {
         }
         self.notify();
         Ok(())
+    }
+
+    /// Has the shard look for what was left elsewhere for it.
+    pub(crate) fn wake(&self) {
+        self.notify();
+    }
+
+    /// Whether the shard has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
     }
 
     /// Leaves the answer to something that this shard asked for: there is always room for it.

@@ -272,8 +272,10 @@ impl Connection {
 
     /// Reads a chunk, or keeps it where the connection is blocked.
     pub(crate) fn take(self: &Rc<Self>, chunk: Chunk) {
-        if self.state() == State::Lingering {
-            return self.linger(chunk.len());
+        match self.state() {
+            State::Lingering => return self.linger(chunk.len()),
+            State::HandingOver => return self.carry(&chunk),
+            _ => {}
         }
         if !self.receive.borrow().has_backlog() {
             return self.read(chunk, 0);
@@ -310,6 +312,9 @@ impl Connection {
                 Ok(Step::More) => break,
                 Err(error) => return self.fail(error),
             }
+        }
+        if self.state() == State::HandingOver {
+            return self.carry(&chunk[at..]);
         }
         self.leave_small_mode();
         self.note_cut();
@@ -470,21 +475,26 @@ impl Connection {
     /// Sees to it that the kernel has a receive for this connection, where it should have one.
     pub(crate) fn rearm(self: &Rc<Self>) {
         let mut receive = self.receive.borrow_mut();
-        if receive.op.is_none() && self.state() == State::HandedOver {
+        if receive.op.is_none() && self.state() == State::LeavingForHttp {
             drop(receive);
-            return self.hand_over();
+            return self.hand_to_http();
         }
         if receive.op.is_some() || receive.has_backlog() {
             return;
         }
         match self.state() {
             State::Open | State::Lingering => {}
+            State::HandingOver => {
+                drop(receive);
+                return self.hand_over();
+            }
             State::Connecting
             | State::PeerFinished
             | State::Leaving
-            | State::HandedOver
+            | State::LeavingForHttp
             | State::Closed => return,
         }
+        let Some(socket) = self.socket() else { return };
         receive.is_starved = false;
         let pool_buffer_len = self.pool_buffer_len();
         let large = receive.decoder.partial().map(|partial| partial.header.frame_len() as usize);
@@ -513,25 +523,27 @@ impl Connection {
             drop(receive);
             return self.receive_first(buffer, 0);
         }
-        let op = self.shard.ring.borrow_mut().recv_multishot(&self.socket, self.key);
+        let op = self.shard.ring.borrow_mut().recv_multishot(socket, self.key);
         receive.op = Some(op);
     }
 
     /// Receives a frame from its first byte on, expecting one as long as the last.
     fn receive_first(&self, buffer: OwnedBuffer, filled: usize) {
+        let Some(socket) = self.socket() else { return };
         let mut receive = self.receive.borrow_mut();
         let to = (receive.large_len as usize).clamp(filled + 1, buffer.len());
         receive.set_large(Large::First { filled });
         let mut ring = self.shard.ring.borrow_mut();
-        receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, filled, to, false));
+        receive.op = Some(ring.recv_into(socket, self.key, buffer, filled, to, false));
     }
 
     /// Receives exactly the rest of a frame.
     fn receive_rest(&self, buffer: OwnedBuffer, frame_len: usize, filled: usize) {
+        let Some(socket) = self.socket() else { return };
         let mut receive = self.receive.borrow_mut();
         receive.set_large(Large::Rest { frame_len, filled });
         let mut ring = self.shard.ring.borrow_mut();
-        receive.op = Some(ring.recv_into(&self.socket, self.key, buffer, filled, frame_len, true));
+        receive.op = Some(ring.recv_into(socket, self.key, buffer, filled, frame_len, true));
     }
 
     /// Ends the multishot receive where the frame that has begun wants a buffer of its own. What
@@ -621,6 +633,11 @@ impl Connection {
         if is_over {
             self.finish("the peer goes on sending");
         }
+    }
+
+    /// A lease on no bytes.
+    pub(crate) fn no_bytes(&self) -> Lease {
+        Lease::new(&self.copy(&[]), 0..0)
     }
 
     fn owned_buffer(&self, len: usize) -> OwnedBuffer {

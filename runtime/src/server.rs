@@ -14,7 +14,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam::utils::CachePadded;
@@ -22,7 +22,7 @@ use ringcall_codec::{Code, MethodInfo, ShardPlace, Status};
 use rustix::io::Errno;
 
 use crate::{
-    config::{BACKLOG_DEFAULT, STOP_FLUSH_MAX, ShardConfig},
+    config::{BACKLOG_DEFAULT, LOANS_END_MAX, STOP_FLUSH_MAX, ShardConfig},
     config_file::ServerConfig,
     counters::{Counters, RoundTrips, ShardCounters},
     dispatch,
@@ -562,10 +562,21 @@ where
     let served = served.await;
     shard.close_all();
     tasks::end_all().await;
+    wait_for_loans(&shard).await;
     // Also where this thread panics its descriptors are closed by now.
     drop(shard);
     if let Err(panic) = served {
         resume_unwind(panic);
+    }
+}
+
+/// Waits until no other shard reads what this one has received, or for some time.
+async fn wait_for_loans(shard: &Shard) {
+    let began = Instant::now();
+    shard.relays.loans.collect();
+    while !shard.relays.loans.is_empty() && began.elapsed() < LOANS_END_MAX {
+        executor::sleep(Duration::from_millis(1)).await;
+        shard.relays.loans.collect();
     }
 }
 

@@ -3,14 +3,14 @@
 use std::{future::Future, ops::Deref, rc::Rc};
 
 use ringcall_codec::{
-    BodyError, CallId, Code, Deserializer, Flags, Message, MethodInfo, ReplyError, Status,
-    StreamId, access, deserialize,
+    BodyError, CallId, Code, Deserializer, Flags, Header, Kind, Message, MethodInfo, ReplyError,
+    RoutingKey, Status, StreamId, access, deserialize, limits::FRAME_ALIGN,
 };
 use rkyv::Deserialize;
 
 use crate::{
     classes::Class,
-    connection::Connection,
+    connection::{Connection, Side},
     context::Context,
     intercept::Outcome,
     ring::{Lease, View},
@@ -65,11 +65,18 @@ pub(crate) struct CallTag(u64);
 impl CallTag {
     const ONE_WAY: u64 = 1 << 63;
     const STREAM: u64 = 1 << 62;
+    const KEYED: u64 = 1 << 61;
 
     #[inline]
-    pub(crate) fn new(method: u32, meta_len: u16, flags: Flags) -> Self {
-        let stream = if flags.contains(Flags::STREAM) { Self::STREAM } else { 0 };
-        Self(u64::from(method) | u64::from(meta_len) << 32 | stream)
+    pub(crate) fn new(method: u32, header: &Header) -> Self {
+        let stream = if header.flags.contains(Flags::STREAM) { Self::STREAM } else { 0 };
+        let keyed = if header.aux == 0 { 0 } else { Self::KEYED };
+        Self(u64::from(method) | u64::from(header.meta_len) << 32 | stream | keyed)
+    }
+
+    /// Whether its header says whose shard it is.
+    pub(crate) fn is_keyed(self) -> bool {
+        self.0 & Self::KEYED != 0
     }
 
     pub(crate) fn one_way(self) -> Self {
@@ -156,6 +163,43 @@ impl Incoming {
             Ok(archived) => Ok(Request { archived, body }),
             Err(error) => Err(self.invalid(error)),
         }
+    }
+
+    /// Whether another shard owns the key of the call, whose hash this is. The call is then passed
+    /// on to that, or refused where its header says otherwise: here it is over.
+    #[inline]
+    pub fn goes_elsewhere(&self, hash: impl FnOnce() -> u64) -> bool {
+        let place = self.context.connection.shard.place;
+        if place.count < 2 {
+            return false;
+        }
+        let key = RoutingKey::from_hash(hash());
+        let owner = key.owner(place.count);
+        if owner == place.index {
+            return false;
+        }
+        self.go_to(owner, key);
+        true
+    }
+
+    #[cold]
+    fn go_to(&self, owner: u16, key: RoutingKey) {
+        let Context { connection, call, tag, body, .. } = &self.context;
+        if tag.is_keyed() || connection.side == Side::Client {
+            connection.shard.counters.calls_refused.add(1);
+            let text = "the routing key is not that of the request";
+            return self.reject(&Status::new(Code::InvalidArgument, text).not_executed());
+        }
+        if self.context.is_answered() {
+            return;
+        }
+        self.context.outcome.set(Outcome::PassedOn);
+        let meta_len = (tag.meta_bytes() / FRAME_ALIGN) as u16;
+        let kind = if tag.is_one_way() { Kind::OneWay } else { Kind::Request };
+        let (code, aux) = (tag.method(), key.to_wire());
+        let header = Header { kind, call: *call, code, meta_len, aux, ..Header::EMPTY };
+        let payload = body.clone().with_before(tag.meta_bytes());
+        connection.pass_on(owner, &header, payload);
     }
 
     /// The items that the handler sends.
@@ -342,7 +386,7 @@ impl Drop for Incoming {
             connection.inboxes.end(&connection.shard, stream);
         }
         let code = match self.context.outcome.get() {
-            Outcome::Replied => None,
+            Outcome::Replied | Outcome::PassedOn => None,
             Outcome::Failed(code) => Some(code),
             Outcome::Unanswered => Some(self.end_unanswered()),
         };

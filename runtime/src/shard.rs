@@ -6,7 +6,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
     io,
     rc::{Rc, Weak},
@@ -31,12 +31,14 @@ use crate::{
     endpoints::Endpoints,
     executor::{self, Knocker},
     handle::Ports,
+    handover::Passage,
     heartbeat::Heartbeat,
     http::Door,
     ids::{IdSource, ServerNumber},
     listener::{self, Listener},
     mail::{Mailbox, Mailboxes},
     metrics::Meter,
+    relay::Relays,
     ring::{Bell, OwnedPool, Pool, Ring, RingError},
     shards::Asks,
     slab::Slab,
@@ -78,6 +80,10 @@ pub(crate) struct Shard {
     pub(crate) ids: OnceCell<Rc<IdSource>>,
     /// What they have of the server; none on a shard that is not a server's.
     pub(crate) server_number: OnceCell<Arc<ServerNumber>>,
+    /// Calls that one shard receives and another runs.
+    pub(crate) relays: Relays,
+    /// Connections that are being handed over, by key.
+    pub(crate) passages: RefCell<HashMap<u64, Passage>>,
     /// Connections that have bytes to send.
     dirty: RefCell<Vec<Rc<Connection>>>,
     /// Connections whose receive ended because the pool was empty.
@@ -248,6 +254,8 @@ impl Shard {
             http: OnceCell::new(),
             heartbeat: Heartbeat::new()?,
             _knocker: Knocker::start_here()?,
+            relays: Relays::new(&mail),
+            passages: RefCell::default(),
             remote: Remote { mail, stop: Arc::default(), drain_ms: Arc::default() },
             mailboxes,
             ports: Ports::default(),
@@ -330,6 +338,7 @@ impl Shard {
         self.has_news.get()
             || self.remote.mail.has_mail()
             || !self.backlog.is_empty()
+            || self.relays.has_some()
             || !self.gave_way.borrow().is_empty()
             || self.can_feed_starved()
             || self.must_stop()
@@ -649,6 +658,8 @@ impl Shard {
         self.starved.take();
         self.asks.close(self);
         self.backlog.close();
+        // That calls have ended which ran here for other shards.
+        self.send_relayed();
     }
 
     /// Waits until the shard has begun to stop.

@@ -84,7 +84,7 @@ impl Intercept for Trace {
 
     fn after(&self, call: TracedCall, _: &'static MethodInfo, _: &Context, outcome: Outcome) {
         match outcome {
-            Outcome::Replied => {}
+            Outcome::Replied | Outcome::PassedOn => {}
             Outcome::Failed(code) => failed(&call.span, code),
             Outcome::Unanswered => failed(&call.span, Code::Cancelled),
         }

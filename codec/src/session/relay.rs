@@ -72,6 +72,12 @@ impl Session {
         passed
     }
 
+    /// Tells the peer that a one-way call has failed which was ended here, as another shard was to
+    /// run it.
+    pub fn one_way_failed(&mut self, number: u64, status: &Status) {
+        self.write_notice(number, status);
+    }
+
     /// False where nobody waits for it, or it is not for the peer.
     fn pass_frame(&mut self, header: &Header, payload: &[u8]) -> bool {
         debug_assert!(payload.len().is_multiple_of(FRAME_ALIGN));

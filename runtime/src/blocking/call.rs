@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ringcall_codec::{CallId, Message, Metadata, MethodInfo, Status};
+use ringcall_codec::{CallId, Message, Metadata, MethodInfo, RoutingKey, Status};
 
 use super::{
     client::Client,
@@ -62,6 +62,12 @@ macro_rules! terms {
             self
         }
 
+        /// Says whose shard the call is. What `#[rpc(shard_by = ...)]` does.
+        pub fn with_key(mut self, key: RoutingKey) -> Self {
+            self.made.terms.key = Some(key);
+            self
+        }
+
         /// Sends metadata with the request.
         pub fn metadata(mut self, metadata: &'a Metadata) -> Self {
             self.made.terms.metadata = Some(metadata);
@@ -76,7 +82,7 @@ impl<'a, Q> Made<'a, Q> {
             0 => client.timeout_us,
             timeout_us => timeout_us,
         };
-        let terms = Terms { timeout_us, metadata: None, wants_times: false };
+        let terms = Terms { timeout_us, metadata: None, wants_times: false, key: None };
         Self { client, method, request, terms }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringcall_codec::{
-    Deadlines, Limits, Patience, SessionConfig,
+    Deadlines, Limits, Patience, SessionConfig, features,
     limits::{FRAME_LEN_MAX_CEILING, FRAME_LEN_MAX_FLOOR},
 };
 
@@ -109,7 +109,12 @@ impl ClientConfig {
             ..Patience::default()
         };
         let limits = Limits { frame_len_max: self.frame_len_max, ..Limits::default() };
-        SessionConfig { features: 0, limits, deadlines: Deadlines::default(), patience }
+        SessionConfig {
+            features: features::KEYS,
+            limits,
+            deadlines: Deadlines::default(),
+            patience,
+        }
     }
 }
 

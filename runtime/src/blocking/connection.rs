@@ -12,7 +12,7 @@ use std::{
 
 use ringcall_codec::{
     CallId, CallOptions, Code, Event, Flags, Header, Message, Metadata, MethodInfo, OpenError,
-    Scratch, Session, SessionError, ShardPlace, Status, Step,
+    RoutingKey, Scratch, Session, SessionError, ShardPlace, Status, Step,
 };
 
 use super::{
@@ -57,6 +57,8 @@ pub(super) struct Terms<'a> {
     pub(super) metadata: Option<&'a Metadata>,
     /// Whether the server is asked how long it holds the call.
     pub(super) wants_times: bool,
+    /// Whose shard the call is.
+    pub(super) key: Option<RoutingKey>,
 }
 
 /// What ends a connection.
@@ -141,7 +143,7 @@ impl Connection {
         let mut room = Metadata::new();
         let metadata = times::block_of_request(terms.metadata, terms.wants_times, &mut room);
         loop {
-            let options = self.options(metadata, deadline_us);
+            let options = CallOptions { key: terms.key, ..self.options(metadata, deadline_us) };
             match self.session.call(&mut self.scratch, method.id, options, request) {
                 Ok(call) => {
                     self.seats.wait(call);
@@ -170,7 +172,7 @@ impl Connection {
     ) -> Result<(), Status> {
         let deadline_us = self.begin(terms)?;
         let metadata = terms.metadata.map_or(&[][..], Metadata::as_bytes);
-        let options = self.options(metadata, deadline_us);
+        let options = CallOptions { key: terms.key, ..self.options(metadata, deadline_us) };
         match self.session.one_way(&mut self.scratch, method.id, options, request) {
             Ok(_) => Ok(()),
             Err(error) => Err(self.refusal(error)),

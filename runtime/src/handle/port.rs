@@ -197,6 +197,7 @@ impl Port {
             now_us: shard.now_us(),
             metadata: &request.metadata,
             is_stream: false,
+            key: None,
         };
         let (method, body) = (request.method.id, &request.body);
         let made = if request.is_one_way {

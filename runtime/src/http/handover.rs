@@ -53,16 +53,17 @@ impl Connection {
 
     /// Leaves the shard once the kernel receives no more for it.
     pub(crate) fn leave_for_http(self: &Rc<Self>, chunk: Chunk) {
-        self.set_state(State::HandedOver);
+        self.set_state(State::LeavingForHttp);
         self.shard.clear_timer(self);
         self.keep_unread(chunk);
         self.stop_receiving();
     }
 
     /// Goes to the thread that answers HTTP.
-    pub(crate) fn hand_over(&self) {
+    pub(crate) fn hand_to_http(&self) {
+        let Some(socket) = self.socket() else { return };
         let mut head = self.take_unread(HEAD_LEN_MAX);
-        let socket = rustix::io::fcntl_dupfd_cloexec(&self.socket, 0);
+        let socket = rustix::io::fcntl_dupfd_cloexec(socket, 0);
         if let (Some(door), Ok(socket)) = (self.shard.http.get(), socket) {
             self.shard.counters.connections_http.add(1);
             head.shrink_to_fit();

@@ -8,7 +8,7 @@
 
 use std::{cell::Cell, fmt, mem::ManuallyDrop, ops::Deref, ptr::NonNull, rc::Rc, slice};
 
-use super::{memory::Memory, owned::OwnedPool, pool::Pool};
+use super::{loan::Receipt, memory::Memory, owned::OwnedPool, pool::Pool};
 
 /// A piece of receive memory. It does not know who may write it; its holders do.
 pub(super) struct Block {
@@ -27,6 +27,8 @@ pub(super) enum Home {
     Kernel(Rc<Pool>, u16),
     /// To its size class.
     Class(Rc<OwnedPool>, Option<usize>),
+    /// To the thread that has lent it.
+    Lender(Receipt),
 }
 
 impl Block {
@@ -45,6 +47,17 @@ impl Block {
     /// has the pool as its home or the pool has the block.
     pub(super) unsafe fn of_pool(start: NonNull<u8>, len: usize) -> Rc<Self> {
         Rc::new(Self { start, len, memory: None, home: Cell::new(None), is_in_pool: true })
+    }
+
+    /// A block of memory that another thread has lent.
+    ///
+    /// # Safety
+    ///
+    /// The `len` bytes from `start` on are initialised, and stay mapped until the receipt is
+    /// dropped.
+    pub(super) unsafe fn of_loan(start: NonNull<u8>, len: usize, receipt: Receipt) -> Rc<Self> {
+        let home = Cell::new(Some(Home::Lender(receipt)));
+        Rc::new(Self { start, len, memory: None, home, is_in_pool: false })
     }
 
     /// The first byte.
@@ -124,6 +137,7 @@ impl SharedBuffer {
         match block.home.take() {
             Some(Home::Kernel(pool, bid)) => pool.take_back(bid, block),
             Some(Home::Class(pool, class)) => pool.put_back(class, block),
+            Some(Home::Lender(receipt)) => drop(receipt),
             None => {}
         }
     }

@@ -115,6 +115,15 @@ impl Lease {
         self.buffer.into_memory().map_err(|buffer| Self { buffer, range })
     }
 
+    /// The lease with so many of the bytes before it; as many as there are.
+    #[must_use]
+    pub fn with_before(self, bytes: usize) -> Self {
+        let (start, len) = (self.range as u32 as usize, (self.range >> 32) as usize);
+        let bytes = bytes.min(start);
+        let range = (start - bytes) as u64 | ((len + bytes) as u64) << 32;
+        Self { range, ..self }
+    }
+
     /// Where in its buffer the lease begins.
     #[inline]
     pub fn start(&self) -> usize {

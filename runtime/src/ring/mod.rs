@@ -19,6 +19,7 @@ mod error;
 mod in_flight;
 mod kernel;
 mod lease;
+mod loan;
 mod memory;
 mod owned;
 mod pool;
@@ -43,6 +44,7 @@ pub use self::{
     detached::{Detached, DetachedView},
     error::{MemlockLimit, RingError, Step as RingStep},
     lease::{Chunk, Lease, View},
+    loan::{Loan, Loans},
     owned::{OwnedBuffer, OwnedPool},
     pool::{Filled, Pool},
 };

@@ -14,6 +14,7 @@ pub(crate) mod feed;
 pub(crate) mod host;
 pub(crate) mod memory;
 pub(crate) mod raw;
+pub(crate) mod routed;
 pub(crate) mod server;
 pub(crate) mod station;
 pub(crate) mod tcp;
