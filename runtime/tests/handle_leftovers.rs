@@ -72,9 +72,14 @@ async fn live(round: usize) {
 #[test]
 fn coming_and_going_100_times_leaves_nothing_behind() {
     watched_for(Duration::from_secs(300), || {
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        // Whatever the runtime and the allocator have from the first time on.
-        runtime.block_on(live(2));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_keep_alive(Duration::from_secs(3600))
+            .enable_all()
+            .build()
+            .unwrap();
+        // Its thread that blocks is kept.
+        runtime.block_on(async { tokio::task::spawn_blocking(|| ()).await }).unwrap();
         let before = Belongings::now(BUFFERS);
         for round in 0..100 {
             runtime.block_on(live(round));

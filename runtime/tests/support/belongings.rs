@@ -15,6 +15,16 @@ pub(crate) struct Belongings {
     pools: usize,
 }
 
+/// What the heaps are aligned to that glibc has for threads, in bytes.
+const HEAP_ALIGN: u64 = 64 * 1024 * 1024;
+
+/// Where a mapping begins and ends.
+fn range(line: &str) -> (u64, u64) {
+    let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+    let address = |digits| u64::from_str_radix(digits, 16).unwrap();
+    (address(start), address(end))
+}
+
 impl Belongings {
     /// What there is now. `buffers` is the number and length of the receive buffers of the test's
     /// shards, which nothing else has.
@@ -28,14 +38,16 @@ impl Belongings {
                 *descriptors.entry(kind.concat()).or_default() += 1;
             }
         }
-        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let pool_len = u64::from(buffers.0) * u64::from(buffers.1);
-        let size = format!("{} kB", pool_len / 1024);
-        let sizes = maps.lines().filter_map(|line| line.strip_prefix("Size:"));
+        let is_pool = |(start, end): &(u64, u64)| {
+            // A heap of the allocator for another thread may be as long, and begins at such a place.
+            end - start == pool_len && !start.is_multiple_of(HEAP_ALIGN)
+        };
         Self {
             descriptors,
             threads: fs::read_dir("/proc/self/task").unwrap().count(),
-            pools: sizes.filter(|kept| kept.trim() == size).count(),
+            pools: maps.lines().map(range).filter(is_pool).count(),
         }
     }
 
