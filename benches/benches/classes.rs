@@ -81,7 +81,7 @@ macro_rules! measure {
                         }
                     });
                 }
-                let mut took = Histogram::<u64>::new(3).unwrap();
+                let mut took = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
                 let since = Instant::now();
                 while since.elapsed() < $time {
                     let began = Instant::now();

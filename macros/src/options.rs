@@ -261,6 +261,20 @@ mod tests {
     }
 
     #[test]
+    fn a_class_is_one_of_three() {
+        for (class, expected) in
+            [("latency", Class::Latency), ("normal", Class::Normal), ("bulk", Class::Bulk)]
+        {
+            let (options, errors) = take(vec![parse_quote!(#[rpc(class = #class)])]);
+            assert_eq!((options.class, errors), (Some(expected), vec![]));
+        }
+        for wrong in [quote!(class), quote!(class = "urgent"), quote!(class = latency)] {
+            let (options, errors) = take(vec![parse_quote!(#[rpc(#wrong)])]);
+            assert_eq!((options.class, errors), (None, vec![CLASS.to_owned()]));
+        }
+    }
+
+    #[test]
     fn a_method_without_options_has_none_and_keeps_its_attributes() {
         let mut attributes = vec![parse_quote!(#[doc = "d"]), parse_quote!(#[rpc(id = 1)])];
         let mut errors = Errors::default();
