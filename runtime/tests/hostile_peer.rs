@@ -31,9 +31,9 @@ fn a_connection_begins_with_the_magic() {
             let text = format!("not a ringcall peer: wrong magic {:#018x}", wrong.call);
             host.refuses_first(&wrong.bytes(), INVALID, &text);
         }
-        // Another protocol altogether.
-        let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        host.refuses_first(http, INVALID, "frame of unknown kind 72");
+        // Another protocol altogether, and not the one that is answered too.
+        let ssh = b"SSH-2.0-OpenSSH_9.6p1 Debian-3ubuntu13\r\n";
+        host.refuses_first(ssh, INVALID, "frame of unknown kind 48");
     });
 }
 

@@ -115,13 +115,19 @@ impl Serving {
             self.wait();
             let now = Instant::now();
             self.door.bell.clear();
+            // Those that are over make room before others come.
+            self.go_on(now);
             while let Some(Handed { socket, head }) = self.door.handed.pop() {
                 self.begin(socket, head, now);
             }
             self.accept(now);
-            self.connections.iter_mut().for_each(|one| one.go_on(&mut self.pages, now));
-            self.connections.retain(|connection| !connection.is_over());
+            self.go_on(now);
         }
+    }
+
+    fn go_on(&mut self, now: Instant) {
+        self.connections.iter_mut().for_each(|one| one.go_on(&mut self.pages, now));
+        self.connections.retain(|connection| !connection.is_over());
     }
 
     /// Waits until there is something to do.

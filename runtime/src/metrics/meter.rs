@@ -18,30 +18,30 @@ use super::{
     histogram::Recent,
     methods::{OTHER_METHODS, ServiceFigures, outcome_index},
     reply::{Watched, Watches},
-    turn::{Away, AwayTimes, CallTimes, Longest, Turn},
+    turn::{CallTimes, Longest, Turn},
 };
 use crate::{connection::Connection, service::CallTag, shard::Shard};
 
 /// Calls that a shard measures in a second, about, until more than one in [`ONE_IN_MAX`] would be
 /// left out: a thousandth of its time.
-const MEASURED_PER_S: u64 = 10_000;
+pub(super) const MEASURED_PER_S: u64 = 10_000;
 
 /// Of so many calls one is measured at least.
-const ONE_IN_MAX: u64 = 64;
+pub(super) const ONE_IN_MAX: u64 = 64;
 
 /// Time after which a shard looks at how many calls there are, in nanoseconds: 100 ms.
-const TICK_NS: u64 = 100_000_000;
+pub(super) const TICK_NS: u64 = 100_000_000;
 
 /// Ticks after which it looks at what is slow: every second.
-const TICKS_PER_LOOK: u32 = 10;
+pub(super) const TICKS_PER_LOOK: u32 = 10;
 
 /// Without a setting, a call is slow that takes longer than all but one in so many did lately.
-const SLOW_ONE_IN: u64 = 1000;
+pub(super) const SLOW_ONE_IN: u64 = 1000;
 
 /// A call is slow from so many nanoseconds on while too few were seen to say, and never from less
 /// than the second.
-const SLOW_FROM_NS: u64 = 1_000_000;
-const SLOW_FROM_NS_MIN: u64 = 20_000;
+pub(super) const SLOW_FROM_NS: u64 = 1_000_000;
+pub(super) const SLOW_FROM_NS_MIN: u64 = 20_000;
 
 /// Slow calls that are kept of one turn, in number: one cause has many of them, and it is enough to
 /// see it and one that suffered.
@@ -50,18 +50,18 @@ pub(super) const SLOW_PER_TURN_MAX: usize = 2;
 /// What a shard measures of itself, where only the shard is concerned. Times are nanoseconds since
 /// it started.
 pub(crate) struct Meter {
-    is_on: bool,
+    pub(super) is_on: bool,
     epoch: Instant,
     /// Calls that began.
-    calls: Cell<u64>,
+    pub(super) calls: Cell<u64>,
     /// The call that is measured next; never where nothing is.
-    measure_at: Cell<u64>,
+    pub(super) measure_at: Cell<u64>,
     last_method: Cell<u32>,
     /// How the call ended whose handler was dropped last: an index of outcomes.
     last_outcome: Cell<u8>,
     /// The last look at the clock.
-    clock_ns: Cell<u64>,
-    one_in: Cell<u64>,
+    pub(super) clock_ns: Cell<u64>,
+    pub(super) one_in: Cell<u64>,
     /// What the call counts for that is being measured.
     weight: Cell<u64>,
     /// Calls that had begun when the last chunk was read.
@@ -70,18 +70,18 @@ pub(crate) struct Meter {
     call_ns_16: Cell<u64>,
     pub(super) turn: Turn,
     pub(super) watches: Watches,
-    recent: RefCell<Recent>,
+    pub(super) recent: RefCell<Recent>,
     pub(super) recent_replies: RefCell<Recent>,
     /// As it was set, or found out.
     pub(super) slow_from_ns: Cell<u64>,
     pub(super) slow_reply_ns: Cell<u64>,
-    is_slow_set: bool,
+    pub(super) is_slow_set: bool,
     /// The slow calls of this turn.
     pub(super) kept: [Cell<u64>; SLOW_PER_TURN_MAX],
     pub(super) kept_len: Cell<usize>,
-    tick_due_ns: Cell<u64>,
-    tick_calls: Cell<u64>,
-    ticks: Cell<u32>,
+    pub(super) tick_due_ns: Cell<u64>,
+    pub(super) tick_calls: Cell<u64>,
+    pub(super) ticks: Cell<u32>,
     /// The services of the shard, for the names of their methods.
     services: RefCell<Vec<Arc<ServiceFigures>>>,
 }
@@ -194,100 +194,6 @@ impl Shard {
             services.push(Arc::clone(&service));
         }
         Some(service)
-    }
-
-    /// A turn begins: what the ring has was taken.
-    #[inline]
-    pub(crate) fn turn_begins(&self, now: Instant) {
-        let meter = &self.meter;
-        if !meter.is_on {
-            return;
-        }
-        let now_ns = meter.ns_of(now);
-        let before_ns = meter.clock_ns.replace(now_ns);
-        let turn = &meter.turn;
-        let mut away = turn.away_since.take();
-        if turn.was_idle.replace(false) {
-            away = AwayTimes::default();
-        } else {
-            away.kernel_ns += now_ns.saturating_sub(before_ns);
-        }
-        turn.away.set(away);
-        turn.began_ns.set(now_ns);
-        if away.total_ns() >= meter.slow_from_ns.get() {
-            // The first call may have waited for all of that.
-            meter.measure_at.set(0);
-        }
-    }
-
-    /// A turn that found something to do has ended.
-    #[inline]
-    pub(crate) fn turn_ends(&self) {
-        let meter = &self.meter;
-        if !meter.is_on {
-            return;
-        }
-        let figures = &self.counters.figures;
-        let turn = &meter.turn;
-        let now_ns = meter.look();
-        meter.clock_ns.set(now_ns);
-        let turn_ns = now_ns - turn.began_ns.get();
-        figures.turn_ns.record(turn_ns, 1);
-        let calls = meter.calls.get();
-        let batch = calls - turn.calls_before.replace(calls);
-        if batch > 0 {
-            figures.calls_per_turn.record(batch, 1);
-        }
-        if meter.kept_len.get() > 0 {
-            self.amend_slow(turn_ns, batch);
-        }
-        turn.longest.take();
-        turn.copies_before.set(self.copies());
-        turn.short_before.set(turn.short_at_begin.replace(self.shortages()));
-        let gauges = &figures.gauges;
-        gauges.buffers_free.set(self.pool.free() as u64);
-        gauges.calls_running.set(self.calls_running() as u64);
-        gauges.connections_open.set(self.connections.borrow().len() as u64);
-        if now_ns >= meter.tick_due_ns.get() {
-            self.tick(now_ns);
-        }
-    }
-
-    /// The driver goes on after it was elsewhere.
-    pub(crate) fn came_back(&self, from: Away) {
-        let meter = &self.meter;
-        if !meter.is_on {
-            return;
-        }
-        let now_ns = meter.look();
-        let away_ns = now_ns.saturating_sub(meter.clock_ns.replace(now_ns));
-        let mut away = meter.turn.away_since.get();
-        match from {
-            Away::Tasks => {
-                self.counters.figures.tasks_ns.record(away_ns, 1);
-                away.tasks_ns += away_ns;
-            }
-            Away::Reactor => {
-                self.counters.figures.reactor_turn_ns.record(away_ns, 1);
-                away.reactor_ns += away_ns;
-            }
-        }
-        meter.turn.away_since.set(away);
-    }
-
-    /// The driver lets the reactor run, so long after it did last.
-    pub(crate) fn reactor_turn_begins(&self, gap: Duration) {
-        let meter = &self.meter;
-        if meter.is_on {
-            meter.clock_ns.set(meter.look());
-            let gap_ns = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
-            self.counters.figures.reactor_gap_ns.record(gap_ns, 1);
-        }
-    }
-
-    /// The shard has nothing to do: what comes now came while it waited for it.
-    pub(crate) fn becomes_idle(&self) {
-        self.meter.turn.was_idle.set(true);
     }
 
     /// A call is measured from now on: when that is, and the next one is drawn. Zero where it is
@@ -436,31 +342,6 @@ impl Shard {
             self.counters.figures.calls_per_send.record(u64::from(replies), 1);
             self.meter.watches.sends(connection.watch.get());
         }
-    }
-
-    /// Now and then: how many calls are measured, and from when on one is slow.
-    #[cold]
-    fn tick(&self, now_ns: u64) {
-        let meter = &self.meter;
-        let since_ns = now_ns - (meter.tick_due_ns.replace(now_ns + TICK_NS) - TICK_NS);
-        let calls = meter.calls.get() - meter.tick_calls.replace(meter.calls.get());
-        let per_s = u128::from(calls) * 1_000_000_000 / u128::from(since_ns.max(1));
-        let one_in = u64::try_from(per_s).unwrap_or(u64::MAX) / MEASURED_PER_S;
-        let one_in = one_in.min(ONE_IN_MAX).next_power_of_two();
-        meter.one_in.set(one_in);
-        let ticks = meter.ticks.get() + 1;
-        meter.ticks.set(ticks % TICKS_PER_LOOK);
-        if ticks == TICKS_PER_LOOK && !meter.is_slow_set {
-            let seen = meter.recent.borrow_mut().exceeded_by_one_in(SLOW_ONE_IN);
-            let from = |seen: Option<u64>| seen.unwrap_or(SLOW_FROM_NS).max(SLOW_FROM_NS_MIN);
-            meter.slow_from_ns.set(from(seen));
-            let replies = meter.recent_replies.borrow_mut().exceeded_by_one_in(SLOW_ONE_IN);
-            meter.slow_reply_ns.set(from(replies));
-        }
-        let gauges = &self.counters.figures.gauges;
-        gauges.measured_one_in.set(one_in);
-        gauges.slow_from_ns.set(meter.slow_from_ns.get());
-        gauges.owned_bytes.set(self.owned.outstanding_bytes() as u64);
     }
 }
 
