@@ -52,10 +52,11 @@ fn arithmetic_answers_and_tells_why_it_cannot() {
 }
 
 #[test]
-fn kv_finds_every_value_at_the_shard_that_owns_it() {
-    let output = output_of("kv");
+fn sharded_kv_finds_every_value_at_the_shard_that_owns_it() {
+    let output = output_of("sharded_kv");
     let names = ["Ada", "Alan", "Barbara", "Edsger", "Grace", "Tony"];
-    assert_eq!(output.lines().count(), names.len());
+    assert_eq!(output.lines().count(), names.len() + 1);
+    assert_eq!(output.lines().last().unwrap(), "0 calls came to a shard that was not theirs");
     for (line, name) in output.lines().zip(names) {
         // As many shards as this machine has cores.
         let (shard, value) = line.split_once(" says ").unwrap();

@@ -125,6 +125,9 @@ impl Connection {
     ) -> Rc<Self> {
         session.begin(shard.now_us());
         shard.use_spare(session.output());
+        if side == Side::Server && matches!(transport, Transport::Socket(_)) {
+            shard.remote.mail.connection_comes();
+        }
         let receive = RefCell::new(Receive::new(shard.config.limits.frame_len_max));
         let connection = shard.connections.borrow_mut().insert_with(|key| {
             Rc::new(Self {
@@ -561,7 +564,12 @@ impl Connection {
         tracing::trace!(peer = %self.peer, why, "connection closed");
         self.shard.connections.borrow_mut().remove(self.key);
         match &self.transport {
-            Transport::Socket(_) => self.shard.counters.connections_closed.add(1),
+            Transport::Socket(_) => {
+                self.shard.counters.connections_closed.add(1);
+                if self.side == Side::Server {
+                    self.shard.remote.mail.connection_goes();
+                }
+            }
             Transport::Relay(origin) => self.end_relay(**origin),
         }
         self.end_passed();

@@ -112,6 +112,8 @@ impl Context {
     /// The connection that the call came on, to make calls to the caller. Where the caller serves
     /// nothing they fail with `UNIMPLEMENTED`, or end the connection.
     ///
+    /// So they do for a call that came to another shard of the server, as not executed.
+    ///
     /// A clone may be kept beyond the call; it does not keep the connection open.
     pub fn caller(&self) -> Client {
         Client::of_accepted(&self.connection)

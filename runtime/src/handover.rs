@@ -31,6 +31,7 @@ struct Passenger {
     peer: SocketAddr,
     bytes: Vec<u8>,
     home: Arc<Mailbox>,
+    goal: Arc<Mailbox>,
 }
 
 impl Connection {
@@ -67,18 +68,15 @@ impl Connection {
         let (Some(Passage { to, bytes }), Some(socket)) = (passage, self.socket()) else { return };
         // The connection's own is closed when the last operation has let go of it.
         let socket = match rustix::io::fcntl_dupfd_cloexec(socket, 0) {
-            Ok(socket) => Some(socket),
+            Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be handed over");
                 return self.decline(&not_taken());
             }
         };
         let shard = &self.shard;
-        shard.counters.connections_handed_over.add(1);
         self.vanish();
-        let (peer, home) = (self.peer, Arc::clone(&shard.remote.mail));
-        let passenger = Passenger { socket, peer, bytes, home };
-        send(shard, to, passenger);
+        send(shard, to, socket, self.peer, bytes);
     }
 
     /// Takes the connection out of its shard, and leaves the socket as it is.
@@ -86,6 +84,7 @@ impl Connection {
         let shard = &self.shard;
         self.state.set(State::Closed);
         shard.connections.borrow_mut().remove(self.key);
+        shard.remote.mail.connection_goes();
         shard.clear_timer(self);
         drop(self.serves.take());
         self.receive.borrow_mut().close();
@@ -102,9 +101,13 @@ impl Connection {
     }
 }
 
-/// Sends a connection to a shard.
-fn send(shard: &Rc<Shard>, to: u16, passenger: Passenger) {
+/// Sends a connection to a shard, with what has come on it.
+pub(crate) fn send(shard: &Rc<Shard>, to: u16, socket: OwnedFd, peer: SocketAddr, bytes: Vec<u8>) {
     if let Some(mailbox) = shard.mailboxes.of(to) {
+        shard.counters.connections_handed_over.add(1);
+        mailbox.connection_comes();
+        let (home, goal) = (Arc::clone(&shard.remote.mail), Arc::clone(mailbox));
+        let passenger = Passenger { socket: Some(socket), peer, bytes, home, goal };
         // One that is not taken is declined as it is dropped.
         let errand = move |shard: &Rc<Shard>| passenger.arrive(shard);
         let _ = mailbox.post(shard.place.index.into(), Box::new(errand));
@@ -141,6 +144,7 @@ impl Passenger {
 
 impl Drop for Passenger {
     fn drop(&mut self) {
+        self.goal.connection_goes();
         if let Some(socket) = self.socket.take() {
             let peer = self.peer;
             self.home.answer(Box::new(move |shard| decline(shard, socket, peer)));

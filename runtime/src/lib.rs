@@ -95,6 +95,7 @@ pub use crate::{
         Cause, Histogram, MethodMetrics, Metrics, OTHER_METHODS, SLOW_CALLS_KEPT, ShardMetrics,
         SlowCall,
     },
+    listener::Balance,
     pack::Compression,
     placement::{Placement, PlacementError},
     run::{RunConfig, counters, run, sleep, spawn, yield_now},

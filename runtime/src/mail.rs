@@ -11,7 +11,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU8,
+            AtomicBool, AtomicU8, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
             fence,
         },
@@ -47,6 +47,9 @@ pub(crate) struct Mailbox {
     ring_bell: Bell,
     /// Wakes the shard's executor.
     bell: Bell,
+    /// Connections that the shard has accepted and has, and those that are on their way to it.
+    /// Looked at where one is accepted.
+    connections: CachePadded<AtomicUsize>,
 }
 
 /// Where a shard waits for something to do.
@@ -77,6 +80,14 @@ impl Mailboxes {
         self.0.get(usize::from(shard))
     }
 
+    /// The shard that has the fewest connections, where this one has more.
+    pub(crate) fn with_fewer_connections(&self, than: u16) -> Option<u16> {
+        let count = |mailbox: &Mailbox| mailbox.connections.load(Relaxed);
+        let (fewest, least) = (0..).zip(self.0.iter()).min_by_key(|(_, mailbox)| count(mailbox))?;
+        let own = self.of(than)?;
+        (count(least) < count(own)).then_some(fewest)
+    }
+
     #[allow(dead_code, reason = "for those who are on no shard")]
     /// Number of the queue for those who are on no shard of the server.
     pub(crate) fn outsiders(&self) -> usize {
@@ -105,6 +116,7 @@ impl Mailbox {
             is_closed: AtomicBool::new(false),
             ring_bell: Bell::new()?,
             bell: Bell::new()?,
+            connections: CachePadded::default(),
         }))
     }
 
@@ -129,6 +141,16 @@ impl Mailbox {
         }
         self.notify();
         Ok(())
+    }
+
+    /// Counts a connection that the shard gets.
+    pub(crate) fn connection_comes(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a connection that the shard has no more, or does not get.
+    pub(crate) fn connection_goes(&self) {
+        self.connections.fetch_sub(1, Relaxed);
     }
 
     /// Has the shard look for what was left elsewhere for it.

@@ -29,7 +29,7 @@ use crate::{
     executor::{self, ExecutorConfig, ExecutorEnd, ExecutorThread},
     http::{Door, Endpoint, Source},
     ids::{Ids, IdsError, ServerNumber},
-    listener,
+    listener::{self, Balance},
     mail::Mailboxes,
     metrics::{Metrics, ShardMetrics},
     placement::{Placement, PlacementError},
@@ -50,6 +50,7 @@ pub struct ServerBuilder {
     shard: ShardConfig,
     socket: SocketConfig,
     backlog: Option<u32>,
+    balance: Balance,
     calls: &'static [MethodInfo],
     http: Http,
 }
@@ -146,6 +147,7 @@ struct Setup<F> {
     config: ShardConfig,
     info: ShardInfo,
     listener: OwnedFd,
+    balance: Balance,
     calls: &'static [MethodInfo],
     counters: Arc<CachePadded<Counters>>,
     mailboxes: Mailboxes,
@@ -240,6 +242,14 @@ impl ServerBuilder {
         self
     }
 
+    /// What to do about connections that the kernel spreads over the shards unevenly. Default:
+    /// nothing.
+    #[must_use]
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = balance;
+        self
+    }
+
     /// Connections that may wait to be accepted, for each shard; limited by
     /// `net.core.somaxconn`. Default: 1,024.
     #[must_use]
@@ -288,13 +298,14 @@ impl ServerBuilder {
             // A failure drops the handle, which stops the shards that run.
             let (counters, factory) = (Arc::default(), factory.clone());
             let (started, has_started) = sync_channel(1);
-            let (config, calls) = (self.shard.clone(), self.calls);
+            let (config, calls, balance) = (self.shard.clone(), self.calls, self.balance);
             let (mailboxes, number) = (mailboxes.clone(), Arc::clone(&number));
             let door = doors.clone();
             let setup = Setup {
                 config,
                 info,
                 listener,
+                balance,
                 calls,
                 counters,
                 mailboxes,
@@ -527,6 +538,7 @@ where
         config,
         info,
         listener,
+        balance,
         calls,
         counters,
         mailboxes,
@@ -555,7 +567,7 @@ where
         let service = Rc::new(factory(info));
         shard.asks.state.set(&service, &shard);
         let dispatch = dispatch::dispatcher(service, &shard);
-        listener::listen(&shard, listener, dispatch, calls);
+        listener::listen(&shard, listener, dispatch, calls, balance);
         let _ = started.send(Ok(shard.remote.clone()));
         serve_until_stopped(&shard).await;
     });

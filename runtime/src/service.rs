@@ -169,8 +169,9 @@ impl Incoming {
     /// on to that, or refused where its header says otherwise: here it is over.
     #[inline]
     pub fn goes_elsewhere(&self, hash: impl FnOnce() -> u64) -> bool {
-        let place = self.context.connection.shard.place;
-        if place.count < 2 {
+        let Context { connection, .. } = &self.context;
+        let place = connection.shard.place;
+        if place.count < 2 || connection.side == Side::Client {
             return false;
         }
         let key = RoutingKey::from_hash(hash());
@@ -185,7 +186,7 @@ impl Incoming {
     #[cold]
     fn go_to(&self, owner: u16, key: RoutingKey) {
         let Context { connection, call, tag, body, .. } = &self.context;
-        if tag.is_keyed() || connection.side == Side::Client {
+        if tag.is_keyed() {
             connection.shard.counters.calls_refused.add(1);
             let text = "the routing key is not that of the request";
             return self.reject(&Status::new(Code::InvalidArgument, text).not_executed());

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use ringcall::{Code, MethodInfo, limits::HELLO_METHODS_MAX};
+use ringcall::{Balance, Code, MethodInfo, limits::HELLO_METHODS_MAX};
 use support::{
     raw::{Frame, GOAWAY, Peer, hello_of},
     routed::{RoutedClient, RoutedShards, put, serve, total},
@@ -187,4 +187,44 @@ fn a_connection_for_a_shard_that_stops_is_declined_or_reset_and_never_forgotten(
             server.join().unwrap();
         }
     });
+}
+
+#[test]
+fn connections_are_spread_evenly_where_they_are_few() {
+    watched(|| {
+        for _ in 0..5 {
+            let server = ringcall::Server::builder()
+                .cores(support::station::cores(4))
+                .balance(Balance::OnAccept)
+                .serve("127.0.0.1:0", |_| Nothing)
+                .unwrap();
+            let mut peers = Vec::new();
+            for connections in 1..=9 {
+                peers.push(Peer::open(server.address()));
+                let open = |shard: &ringcall::ShardCounters| {
+                    let came = shard.connections_accepted + shard.connections_taken_over;
+                    came - shard.connections_handed_over - shard.connections_closed
+                };
+                let mut shards: Vec<_> = server.counters().iter().map(open).collect();
+                shards.sort_unstable();
+                assert_eq!(shards.iter().sum::<u64>(), connections);
+                assert!(shards[3] - shards[0] <= 1, "{shards:?}");
+            }
+        }
+    });
+}
+
+struct Nothing;
+
+impl ringcall::Service for Nothing {
+    const NAME: &'static str = "Nothing";
+    const METHODS: &'static [MethodInfo] = &[];
+
+    async fn dispatch<P, C>(_: P, call: C)
+    where
+        P: std::ops::Deref<Target = Self>,
+        C: std::ops::Deref<Target = ringcall::Incoming>,
+    {
+        call.unknown_method();
+    }
 }

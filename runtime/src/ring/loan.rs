@@ -162,7 +162,10 @@ mod tests {
     fn loans() -> (Loans, Arc<AtomicUsize>) {
         let wakes = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&wakes);
-        (Loans::new(move || drop(count.fetch_add(1, Relaxed))), wakes)
+        let wake = move || {
+            count.fetch_add(1, Relaxed);
+        };
+        (Loans::new(wake), wakes)
     }
 
     #[test]
