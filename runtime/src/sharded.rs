@@ -296,15 +296,13 @@ impl Shared {
             if let Poll::Ready(connected) = connect.as_mut().poll(cx) {
                 return Poll::Ready(connected);
             }
-            sleep.as_mut().poll(cx).map(|()| Err(()))
+            let late = if left < patience { Code::DeadlineExceeded } else { Code::Unavailable };
+            sleep.as_mut().poll(cx).map(|()| Err(late))
         })
         .await
-        .map_err(|()| {
-            let (code, what) = if left < patience {
-                (Code::DeadlineExceeded, "no connection in time")
-            } else {
-                (Code::Unavailable, "no connection")
-            };
+        .map_err(|code| {
+            let is_late = code == Code::DeadlineExceeded;
+            let what = if is_late { "no connection in time" } else { "no connection" };
             let why = last.take().map_or(String::new(), |error: String| format!(": {error}"));
             Status::new(code, format!("call not made: {what}{why}")).not_executed()
         })
@@ -314,12 +312,12 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// Where it makes no sense to try again: `last` says why.
+    /// Where it makes no sense to try again: the code of the call's status. `last` says why.
     async fn connect(
         &self,
         key: Option<RoutingKey>,
         last: &RefCell<Option<String>>,
-    ) -> Result<Client, ()> {
+    ) -> Result<Client, Code> {
         loop {
             let index = self.index(key, self.links.borrow().len());
             let turn = poll_fn(|cx| self.poll_turn(index, cx.waker())).await;
@@ -335,7 +333,7 @@ impl Shared {
                 let is_final = matches!(error, ConnectError::Session { .. });
                 *last.borrow_mut() = Some(error.to_string());
                 if is_final {
-                    return Err(());
+                    return Err(Code::FailedPrecondition);
                 }
             }
             drop(turn);
