@@ -91,11 +91,11 @@ pub use crate::{
     handle::{Handle, HandleConfig},
     ids::{Ids, IdsError},
     intercept::{Intercept, InterceptCall, Intercepted, Outcome, intercept},
+    listener::Balance,
     metrics::{
         Cause, Histogram, MethodMetrics, Metrics, OTHER_METHODS, SLOW_CALLS_KEPT, ShardMetrics,
         SlowCall,
     },
-    listener::Balance,
     pack::Compression,
     placement::{Placement, PlacementError},
     run::{RunConfig, counters, run, sleep, spawn, yield_now},
