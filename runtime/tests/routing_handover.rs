@@ -219,6 +219,11 @@ struct Nothing;
 impl ringcall::Service for Nothing {
     const NAME: &'static str = "Nothing";
     const METHODS: &'static [MethodInfo] = &[];
+    type State = Self;
+
+    fn state(&self) -> &Self {
+        self
+    }
 
     async fn dispatch<P, C>(_: P, call: C)
     where
