@@ -8,6 +8,7 @@ mod support;
 use std::{net::TcpListener, thread};
 
 use ringcall::{Code, Compression, RunConfig, ShardConfig};
+use ringcall_codec::features;
 use support::{
     echo::{Blob, EchoClient, digest_of},
     host::Host,
@@ -36,7 +37,8 @@ fn open(host: &Host, features: u64) -> Peer {
     let mut hello = hello();
     hello.body[..8].copy_from_slice(&features.to_le_bytes());
     peer.send(&hello);
-    assert_eq!(peer.expect_hello().body[..8], (SUMS | LZ4 | ZSTD).to_le_bytes());
+    let served = SUMS | LZ4 | ZSTD | features::KEYS | features::SHARDS;
+    assert_eq!(peer.expect_hello().body[..8], served.to_le_bytes());
     peer
 }
 

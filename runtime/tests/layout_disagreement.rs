@@ -6,6 +6,7 @@
 mod support;
 
 use ringcall::{Code, ConnectError, MethodInfo, Service, SessionError, ShardConfig, Status};
+use ringcall_codec::features;
 use support::{
     raw,
     server::{counters, serve},
@@ -177,7 +178,10 @@ fn disagree<S: Service>(
     let mut peer = raw::Peer::connect(address);
     peer.send(&raw::hello_with(client));
     let hello = peer.expect_hello();
-    assert_eq!(hello.body, raw::hello_of(16 << 20, 4096, (0, 1), S::METHODS).body);
+    let mut expected = raw::hello_of(16 << 20, 4096, (0, 1), S::METHODS).body;
+    let features = features::KEYS | features::SHARDS;
+    expected[..8].copy_from_slice(&features.to_le_bytes());
+    assert_eq!(hello.body, expected);
     peer.expect_goaway(Code::FailedPrecondition, &differs(part));
     let counters = counters(&server);
     assert_eq!(counters.protocol_errors, 2);
