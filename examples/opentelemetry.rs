@@ -20,6 +20,7 @@ use ringcall::{
     ClientConfig, Intercept, InterceptCall, Metadata, MethodInfo, Outcome, TraceContext, intercept,
     prelude::*,
 };
+use ringcall_examples::{address, serve_if_asked};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Registry, layer::SubscriberExt};
@@ -119,12 +120,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let provider = SdkTracerProvider::builder().with_simple_exporter(Print).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("shops"));
     tracing::subscriber::set_global_default(Registry::default().with(layer))?;
-    let serve = |next| {
+    let serve = |at: &str, next| {
         let shop = move |_| intercept(Otel, ShopServer::new(Counter(next)));
-        Server::builder().serve("127.0.0.1:0", shop)
+        Server::builder().serve(at, shop)
     };
-    let second = serve(None)?;
-    let first = serve(Some(second.address()))?;
+    let second = serve("127.0.0.1:0", None)?;
+    let first = serve(&address(), Some(second.address()))?;
+    let Some(first) = serve_if_asked(first)? else { return Ok(()) };
     ringcall::run(async {
         let shop = shop_at(first.address()).await?;
         shop.order(&Order { item: "tea".to_owned() }).await?;
