@@ -66,8 +66,9 @@ pub(crate) const SPARE_SLOTS_MAX: usize = 1024;
 
 /// Time without a call after which a connection gives back what only calls, streams and long frames
 /// need, when its timers are next looked at: at the latest when the peer is to be asked for a sign
-/// of life. So thousands that idle take little, and one in use allocates nothing.
-pub(crate) const KEPT_UNUSED: Duration = Duration::from_secs(1);
+/// of life. So thousands that idle take little, and one in use allocates nothing, even where its
+/// thread does not run for a while.
+pub(crate) const KEPT_UNUSED: Duration = Duration::from_secs(5);
 
 /// Descriptions of this end that a shard keeps for its next connections: one for each service that
 /// is served or called there, and beyond so many the oldest is made anew.

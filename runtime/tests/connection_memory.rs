@@ -28,8 +28,8 @@ static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// process may have open by default.
 const CONNECTIONS: usize = 450;
 
-/// Bytes that each may take at each end. Allocators round up: with this, it is below 1 KiB.
-const BYTES_MAX: usize = 896;
+/// Bytes that each may take at each end, with its share of what the shards keep for all.
+const BYTES_MAX: usize = 1024;
 
 /// Calls that are in flight at once on each connection, where there was a burst.
 const BURST: usize = 64;

@@ -95,7 +95,7 @@ async fn load(thread: ClientThread) -> Result<ThreadEnd, Failure> {
         }
     };
     // Held to the end of the run.
-    let _idle = idle::connections(&thread).await?;
+    let _idle = idle::connections(&thread, &clients).await?;
     let grid = thread.gate.pass()?;
     // What connecting cost is no call's.
     let begun = counters();
