@@ -113,7 +113,7 @@ async fn beat(shard: Weak<Shard>, index: usize) {
         let _ = rustix::io::read(&shard.heartbeat.timers[index].fd, &mut ticks);
         shard.counters.heartbeats.add(1);
         executor::is_alive();
-        if shard.until_next_timer().is_some_and(|until| until <= HEARTBEAT_IDLE) {
+        if shard.is_timer_due_within(HEARTBEAT_IDLE) {
             // It sleeps no longer than until then, once it has looked at the clock again.
             shard.wake_driver();
         }

@@ -410,6 +410,13 @@ impl Shard {
             .then(|| Duration::from_micros(next_us.saturating_sub(self.now_us.get())))
     }
 
+    /// Whether a connection's timer will be due within a time from now on, whenever the driver
+    /// looked at the clock last: it may have slept since.
+    pub(crate) fn is_timer_due_within(&self, time: Duration) -> bool {
+        let next_us = self.next_timer_us.get();
+        next_us != u64::MAX && next_us <= self.us_of(Instant::now() + time)
+    }
+
     /// Whether a connection's timer is due.
     #[inline]
     pub(crate) fn is_timer_due(&self) -> bool {

@@ -269,7 +269,8 @@ fn a_connection_that_is_old_is_drained_and_its_calls_answered() {
 #[test]
 fn a_client_whose_connection_is_drained_finishes_its_calls_and_makes_no_more() {
     watched(|| {
-        let shop = Shop::with(ShardConfig::new().age_max(SOON, 0));
+        // Longer than a sleeping shard is let sleep, and than the call may take to be there.
+        let shop = Shop::with(ShardConfig::new().age_max(10 * SOON, 0));
         run(async {
             let works = shop.connect().await;
             let holding = works.clone();
